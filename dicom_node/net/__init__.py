@@ -1,0 +1,1 @@
+"""The DICOM network: what is offered, and one association out."""

@@ -1,0 +1,1 @@
+"""From pixels to findings. Runs from a folder of files, without a node: no sockets, databases, DICOM results or clocks."""
