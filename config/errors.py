@@ -3,7 +3,8 @@
     NodeError                 what happened, to which key or UID, what to do
     └── ConfigurationError    nothing starts; all faults in one report
 
-The other packages hang their own trees under NodeError (inference/errors.py, hl7/errors.py, storage/errors.py, dicom_node/errors.py).
+The other packages hang their own trees under NodeError: inference/errors.py, hl7/errors.py, storage/errors.py and
+dicom_node/errors.py.
 """
 
 

@@ -1,5 +1,6 @@
-"""Every setting, frozen, with unit, default and reason. The types and their sentences are in `values.py`, reading a file in `load.py`.
+"""Every setting, frozen, with unit, default and reason.
 
+The types and their sentences are in `values.py`, reading a file in `load.py`.
 `Field(description=...)` is the comment that `dicom-node init` writes, and the text of docs/settings.md.
 """
 
@@ -7,7 +8,25 @@ from typing import Literal
 
 from pydantic import BaseModel, ConfigDict, Field
 
-from config.values import AeTitle, Host, Name, Port, PositiveFloat, PositiveInt, Share, TimeZone
+from config.values import (
+    AeTitle,
+    DatabaseUrl,
+    Days,
+    Folder,
+    Hl7Text,
+    Host,
+    Line,
+    Listen,
+    Name,
+    NonNegativeFloat,
+    NonNegativeInt,
+    Port,
+    PositiveFloat,
+    PositiveInt,
+    Share,
+    TimeZone,
+    Word,
+)
 
 
 class Section(BaseModel):
@@ -19,23 +38,41 @@ class Section(BaseModel):
 class Site(Section):
     """The hospital."""
 
-    timezone: TimeZone = Field(description="IANA time zone of the site, for results of sources that name none. Required.", examples=["Europe/Zurich"])
-    name: str = Field("", max_length=64, description="Name of the hospital, for logs and the status page.")
-    assigning_authority: str = Field("", max_length=20, description="Assigning authority of patient IDs when the images name no Issuer of Patient ID (PID-3.4).")
-    allow_unvalidated: bool = Field(False, description="Let results of detectors that were never measured leave the node. They say 'technical demonstration' all the same.")
-    device_serial: str = Field("", max_length=64, description="Serial number of this installation in results; empty: made once and kept in the state folder.")
+    timezone: TimeZone = Field(
+        description="IANA time zone of the site, for results of sources that name none. Required.",
+        examples=["Europe/Zurich"],
+    )
+    name: Line = Field("", max_length=64, description="Name of the hospital, for logs and the status page.")
+    assigning_authority: Hl7Text = Field(
+        "",
+        max_length=20,
+        description="Assigning authority of patient IDs when the images name no Issuer of Patient ID (PID-3.4).",
+    )
+    allow_unvalidated: bool = Field(
+        False,
+        description="Let results of detectors that were never measured leave the node. They say 'technical demonstration' all the same.",
+    )
+    device_serial: Line = Field(
+        "",
+        max_length=64,
+        description="Serial number of this installation in results; empty: made once and kept in the state folder.",
+    )
 
 
 class Paths(Section):
     """Where things lie."""
 
-    state: str = Field("/var/lib/dicom-node", description="Folder of the spool, the ledger and the models; mode 0700, on a local disk.")
+    state: Folder = Field(
+        "/var/lib/dicom-node", description="Folder of the spool, the ledger and the models; mode 0700, on a local disk."
+    )
 
 
 class DatabaseSettings(Section):
     """The ledger."""
 
-    url: str = Field("", description="SQLAlchemy URL of the ledger; empty: SQLite in paths.state. PostgreSQL comes later.")
+    url: DatabaseUrl = Field(
+        "", description="SQLAlchemy URL of the ledger; empty: SQLite in paths.state. PostgreSQL comes later."
+    )
 
 
 class Receive(Section):
@@ -44,7 +81,9 @@ class Receive(Section):
     ae_title: AeTitle = Field("DICOMNODE", description="Our AE title; a caller that calls another one is rejected.")
     host: Host = Field("0.0.0.0", description="Address to listen on.")
     port: Port = Field(11112, description="Port to listen on.")
-    calling_ae_titles: tuple[AeTitle, ...] = Field((), description="AE titles that may send to us. Empty: nobody may, and `check` says so.")
+    calling_ae_titles: tuple[AeTitle, ...] = Field(
+        (), description="AE titles that may send to us. Empty: nobody may, and `check` says so."
+    )
     any_calling_ae: bool = Field(False, description="Take any caller. Loosens security; for demonstrations.")
     any_called_ae: bool = Field(False, description="Take any called AE title. Loosens security.")
     associations_max: PositiveInt = Field(50, description="Associations at a time; above it a transient rejection.")
@@ -58,13 +97,17 @@ class Index(Section):
 
     poll_s: PositiveFloat = Field(0.2, description="Time between looks into spool/incoming, s.")
     batch_max: PositiveInt = Field(64, description="Files of one transaction.")
-    header_timeout_s: PositiveFloat = Field(20, description="Time for reading one header before its child is killed, s.")
+    header_timeout_s: PositiveFloat = Field(
+        20, description="Time for reading one header before its child is killed, s."
+    )
 
 
 class Assembly(Section):
     """When a series is complete."""
 
-    proof_quiet_s: PositiveFloat = Field(5, description="Quiet time after which a series without gaps whose associations all ended is complete, s.")
+    proof_quiet_s: PositiveFloat = Field(
+        5, description="Quiet time after which a series without gaps whose associations all ended is complete, s."
+    )
     quiet_s: PositiveFloat = Field(60, description="Quiet time after which any series is complete, s.")
     aborted_quiet_s: PositiveFloat = Field(900, description="The same after an aborted association, s.")
     wait_s_max: PositiveFloat = Field(5400, description="Longest wait from the first slice or the last change, s.")
@@ -74,24 +117,55 @@ class Assembly(Section):
 class StudySettings(Section):
     """When a study is complete, and how often it may be reported again."""
 
-    quiet_s: PositiveFloat = Field(30, description="Quiet time after the last instance of any kind before the study is chosen from, s.")
+    quiet_s: PositiveFloat = Field(
+        30, description="Quiet time after the last instance of any kind before the study is chosen from, s."
+    )
     revisions_max: PositiveInt = Field(5, description="Results of one study; a further change holds it.")
-    revision_h_max: PositiveFloat = Field(24, description="Hours after the first result in which a change makes a new one by itself.")
+    revision_h_max: PositiveFloat = Field(
+        24, description="Hours after the first result in which a change makes a new one by itself."
+    )
 
 
 class Select(Section):
     """Which series are for us and can be read."""
 
-    age_h_max: PositiveFloat = Field(72, description="Acquired longer ago than this when it comes here: prior or backlog, no report, h. 0: off.", ge=0)
-    age_years_min: PositiveInt = Field(18, description="Youngest patient read, years (where the age is known).", ge=0)
+    age_h_max: NonNegativeFloat = Field(
+        72, description="Acquired longer ago than this when it comes here: prior or backlog, no report, h. 0: off."
+    )
+    age_years_min: NonNegativeInt = Field(18, description="Youngest patient read, years (where the age is known).")
     thickness_mm_max: PositiveFloat = Field(3.0, description="Thickest slices read, mm (+ 0.05).")
     stack_mm_min: PositiveFloat = Field(150, description="A shorter stack that nothing calls chest is not for us, mm.")
-    gap: Literal["refuse", "partial"] = Field("refuse", description="What to do with a series that lacks slices inside.")
-    words_chest: tuple[str, ...] = Field(("chest", "thorax", "thorac", "lung", "pulmo", "cxr"), description="Words that call a series or study chest.")
-    words_other: tuple[str, ...] = Field(
-        ("head", "brain", "skull", "neck", "sinus", "orbit", "dental", "knee", "ankle", "foot", "hand", "wrist", "elbow", "hip", "pelvis",
-         "leg", "arm", "extremity", "lspine", "cspine"),
-        description="Words that name parts without lungs; whole words, any case.")
+    gap: Literal["refuse", "partial"] = Field(
+        "refuse", description="What to do with a series that lacks slices inside."
+    )
+    words_chest: tuple[Word, ...] = Field(
+        ("chest", "thorax", "thorac", "lung", "pulmo", "cxr"), description="Words that call a series or study chest."
+    )
+    words_other: tuple[Word, ...] = Field(
+        (
+            "head",
+            "brain",
+            "skull",
+            "neck",
+            "sinus",
+            "orbit",
+            "dental",
+            "knee",
+            "ankle",
+            "foot",
+            "hand",
+            "wrist",
+            "elbow",
+            "hip",
+            "pelvis",
+            "leg",
+            "arm",
+            "extremity",
+            "lspine",
+            "cspine",
+        ),
+        description="Words that name parts without lungs; whole words, any case.",
+    )
 
 
 class Read(Section):
@@ -99,8 +173,12 @@ class Read(Section):
 
     detector: Name = Field("hessian-dot", description="Catalogue entry of the nodule detector.")
     device: Literal["auto", "cpu", "cuda"] = Field("auto", description="Where to compute.")
-    attempts_max: PositiveInt = Field(3, description="Attempts at a series before it is quarantined, and at a study before it is held.")
-    wall_s_max: PositiveFloat = Field(1800, description="Longest time for one series, s; then its processes are killed.")
+    attempts_max: PositiveInt = Field(
+        3, description="Attempts at a series before it is quarantined, and at a study before it is held."
+    )
+    wall_s_max: PositiveFloat = Field(
+        1800, description="Longest time for one series, s; then its processes are killed."
+    )
     silence_s_max: PositiveFloat = Field(300, description="Longest time between two progress reports of the reader, s.")
     decoder_mib_max: PositiveInt = Field(6144, description="Memory limit of the decoder, MiB.")
     reader_mib_max: PositiveInt = Field(8192, description="Memory limit of the reader, MiB.")
@@ -108,16 +186,24 @@ class Read(Section):
     lease_s: PositiveFloat = Field(60, description="Length of a lease on a study; renewed while the job runs, s.")
     backoff_s: PositiveFloat = Field(30, description="Wait before another attempt, s (doubled each time).")
     poll_s: PositiveFloat = Field(0.5, description="Time between looks for work, s.")
-    nodules_max: PositiveInt = Field(10, description="Nodules of a result; with more, the highest ranked are shown and the result says so.")
+    nodules_max: PositiveInt = Field(
+        10, description="Nodules of a result; with more, the highest ranked are shown and the result says so."
+    )
 
 
 class Delivery(Section):
     """Sending results. Off until the site enables it (shadow mode)."""
 
-    enabled: bool = Field(False, description="Send results. False: results are kept and shown, nothing leaves (shadow mode).")
-    intended_use: str = Field("", max_length=200, description="What the site uses the results for, in its own words; required when enabled.")
+    enabled: bool = Field(
+        False, description="Send results. False: results are kept and shown, nothing leaves (shadow mode)."
+    )
+    intended_use: Line = Field(
+        "", max_length=200, description="What the site uses the results for, in its own words; required when enabled."
+    )
     attempts_max: PositiveInt = Field(8, description="Refusals or silences after sending before a delivery is dead.")
-    age_h_max: PositiveFloat = Field(168, description="Age at which a delivery that never reached its destination is dead, h.")
+    age_h_max: PositiveFloat = Field(
+        168, description="Age at which a delivery that never reached its destination is dead, h."
+    )
     backoff_s_min: PositiveFloat = Field(5, description="First wait after a failed attempt, s.")
     backoff_s_max: PositiveFloat = Field(900, description="Longest wait between attempts, s.")
     timeout_s: PositiveFloat = Field(30, description="Longest wait for an answer of a destination, s.")
@@ -142,24 +228,32 @@ class Ehr(Section):
     name: Name = Field(description="Our name for it.", examples=["his-main"])
     host: Host = Field(description="Its address.", examples=["interfaces.example.org"])
     port: Port = Field(description="Its port.", examples=[2575])
-    receiving_application: str = Field("EHR", max_length=20, description="MSH-5.")
-    receiving_facility: str = Field("HOSP", max_length=20, description="MSH-6.")
-    charset: Literal["UNICODE UTF-8", "8859/1", "ASCII"] = Field("UNICODE UTF-8", description="MSH-18 and the bytes sent.")
-    accession_in: Literal["OBR-18", "OBR-2", "OBR-19", "none"] = Field("OBR-18", description="Where the accession number goes.")
+    receiving_application: Hl7Text = Field("EHR", max_length=20, description="MSH-5.")
+    receiving_facility: Hl7Text = Field("HOSP", max_length=20, description="MSH-6.")
+    charset: Literal["UNICODE UTF-8", "8859/1", "ASCII"] = Field(
+        "UNICODE UTF-8", description="MSH-18 and the bytes sent."
+    )
+    accession_in: Literal["OBR-18", "OBR-2", "OBR-19", "none"] = Field(
+        "OBR-18", description="Where the accession number goes."
+    )
     not_analysed: bool = Field(True, description="Send 'not analysed because ...' messages.")
 
 
 class Oru(Section):
     """What all ORU messages say, and what they wait for."""
 
-    sending_application: str = Field("DICOMNODE", max_length=20, description="MSH-3.")
-    sending_facility: str = Field("RADIOLOGY", max_length=20, description="MSH-4.")
+    sending_application: Hl7Text = Field("DICOMNODE", max_length=20, description="MSH-3.")
+    sending_facility: Hl7Text = Field("RADIOLOGY", max_length=20, description="MSH-4.")
     processing_id: Literal["P", "T", "D"] = Field("P", description="MSH-11: production, training or debugging.")
-    service_code: str = Field("AICHEST", max_length=20, description="OBR-4.1, a local code of our own.")
-    service_text: str = Field("AI chest analysis, RESEARCH - NOT FOR DIAGNOSIS", max_length=100, description="OBR-4.2.")
+    service_code: Hl7Text = Field("AICHEST", max_length=20, description="OBR-4.1, a local code of our own.")
+    service_text: Line = Field(
+        "AI chest analysis, RESEARCH - NOT FOR DIAGNOSIS", max_length=100, description="OBR-4.2."
+    )
     after: tuple[Name, ...] = Field((), description="Destinations that must have the DICOM objects first.")
     after_state: Literal["sent", "committed"] = Field("sent", description="What counts as having them.")
-    wait_s_max: PositiveFloat = Field(900, description="Longest wait for them; then the message goes all the same, with an alarm, s.")
+    wait_s_max: PositiveFloat = Field(
+        900, description="Longest wait for them; then the message goes all the same, with an alarm, s."
+    )
 
 
 class Disk(Section):
@@ -175,14 +269,14 @@ class Retention(Section):
     """How long things are kept."""
 
     images_h: PositiveFloat = Field(72, description="Images of a study after it is done, h.")
-    results_d: PositiveFloat = Field(30, description="Results after they were delivered, days.")
-    records_d: PositiveFloat = Field(400, description="Manifests, journal, events and tombstones, days.")
+    results_d: Days = Field(30, description="Results after they were delivered, days.")
+    records_d: Days = Field(400, description="Manifests, journal, events and tombstones, days.")
 
 
 class Http(Section):
     """Readiness, metrics and the status page (later)."""
 
-    listen: str = Field("127.0.0.1:8042", description="Address and port.")
+    listen: Listen = Field("127.0.0.1:8042", description="Address and port.")
 
 
 class Log(Section):
