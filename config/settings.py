@@ -42,18 +42,18 @@ class Site(Section):
         description="IANA time zone of the site, for results of sources that name none. Required.",
         examples=["Europe/Zurich"],
     )
-    name: Line = Field("", max_length=64, description="Name of the hospital, for logs and the status page.")
+    name: Line = Field(default="", max_length=64, description="Name of the hospital, for logs and the status page.")
     assigning_authority: Hl7Text = Field(
-        "",
+        default="",
         max_length=20,
         description="Assigning authority of patient IDs when the images name no Issuer of Patient ID (PID-3.4).",
     )
     allow_unvalidated: bool = Field(
-        False,
-        description="Let results of detectors that were never measured leave the node. They say 'technical demonstration' all the same.",
+        default=False,
+        description="Let results of detectors that were never measured leave the node; they still say so.",
     )
     device_serial: Line = Field(
-        "",
+        default="",
         max_length=64,
         description="Serial number of this installation in results; empty: made once and kept in the state folder.",
     )
@@ -63,7 +63,8 @@ class Paths(Section):
     """Where things lie."""
 
     state: Folder = Field(
-        "/var/lib/dicom-node", description="Folder of the spool, the ledger and the models; mode 0700, on a local disk."
+        default="/var/lib/dicom-node",
+        description="Folder of the spool, the ledger and the models; mode 0700, on a local disk.",
     )
 
 
@@ -71,34 +72,40 @@ class DatabaseSettings(Section):
     """The ledger."""
 
     url: DatabaseUrl = Field(
-        "", description="SQLAlchemy URL of the ledger; empty: SQLite in paths.state. PostgreSQL comes later."
+        default="", description="SQLAlchemy URL of the ledger; empty: SQLite in paths.state. PostgreSQL comes later."
     )
 
 
 class Receive(Section):
     """The C-STORE SCP."""
 
-    ae_title: AeTitle = Field("DICOMNODE", description="Our AE title; a caller that calls another one is rejected.")
-    host: Host = Field("0.0.0.0", description="Address to listen on.")
-    port: Port = Field(11112, description="Port to listen on.")
-    calling_ae_titles: tuple[AeTitle, ...] = Field(
-        (), description="AE titles that may send to us. Empty: nobody may, and `check` says so."
+    ae_title: AeTitle = Field(
+        default="DICOMNODE", description="Our AE title; a caller that calls another one is rejected."
     )
-    any_calling_ae: bool = Field(False, description="Take any caller. Loosens security; for demonstrations.")
-    any_called_ae: bool = Field(False, description="Take any called AE title. Loosens security.")
-    associations_max: PositiveInt = Field(50, description="Associations at a time; above it a transient rejection.")
-    pdu_bytes_max: PositiveInt = Field(131072, description="Largest PDU that we take, bytes.")
-    network_timeout_s: PositiveFloat = Field(60, description="Silence on an association after which it is aborted, s.")
-    object_mib_max: PositiveInt = Field(2048, description="Largest object that we take, MiB.")
+    host: Host = Field(default="0.0.0.0", description="Address to listen on.")
+    port: Port = Field(default=11112, description="Port to listen on.")
+    calling_ae_titles: tuple[AeTitle, ...] = Field(
+        default=(), description="AE titles that may send to us. Empty: nobody may, and `check` says so."
+    )
+    any_calling_ae: bool = Field(default=False, description="Take any caller. Loosens security; for demonstrations.")
+    any_called_ae: bool = Field(default=False, description="Take any called AE title. Loosens security.")
+    associations_max: PositiveInt = Field(
+        default=50, description="Associations at a time; above it a transient rejection."
+    )
+    pdu_bytes_max: PositiveInt = Field(default=131072, description="Largest PDU that we take, bytes.")
+    network_timeout_s: PositiveFloat = Field(
+        default=60, description="Silence on an association after which it is aborted, s."
+    )
+    object_mib_max: PositiveInt = Field(default=2048, description="Largest object that we take, MiB.")
 
 
 class Index(Section):
     """From incoming files to the ledger."""
 
-    poll_s: PositiveFloat = Field(0.2, description="Time between looks into spool/incoming, s.")
-    batch_max: PositiveInt = Field(64, description="Files of one transaction.")
+    poll_s: PositiveFloat = Field(default=0.2, description="Time between looks into spool/incoming, s.")
+    batch_max: PositiveInt = Field(default=64, description="Files of one transaction.")
     header_timeout_s: PositiveFloat = Field(
-        20, description="Time for reading one header before its child is killed, s."
+        default=20, description="Time for reading one header before its child is killed, s."
     )
 
 
@@ -106,23 +113,26 @@ class Assembly(Section):
     """When a series is complete."""
 
     proof_quiet_s: PositiveFloat = Field(
-        5, description="Quiet time after which a series without gaps whose associations all ended is complete, s."
+        default=5,
+        description="Quiet time after which a series without gaps whose associations all ended is complete, s.",
     )
-    quiet_s: PositiveFloat = Field(60, description="Quiet time after which any series is complete, s.")
-    aborted_quiet_s: PositiveFloat = Field(900, description="The same after an aborted association, s.")
-    wait_s_max: PositiveFloat = Field(5400, description="Longest wait from the first slice or the last change, s.")
-    sweep_s: PositiveFloat = Field(1, description="Time between sweeps, s.")
+    quiet_s: PositiveFloat = Field(default=60, description="Quiet time after which any series is complete, s.")
+    aborted_quiet_s: PositiveFloat = Field(default=900, description="The same after an aborted association, s.")
+    wait_s_max: PositiveFloat = Field(
+        default=5400, description="Longest wait from the first slice or the last change, s."
+    )
+    sweep_s: PositiveFloat = Field(default=1, description="Time between sweeps, s.")
 
 
 class StudySettings(Section):
     """When a study is complete, and how often it may be reported again."""
 
     quiet_s: PositiveFloat = Field(
-        30, description="Quiet time after the last instance of any kind before the study is chosen from, s."
+        default=30, description="Quiet time after the last instance of any kind before the study is chosen from, s."
     )
-    revisions_max: PositiveInt = Field(5, description="Results of one study; a further change holds it.")
+    revisions_max: PositiveInt = Field(default=5, description="Results of one study; a further change holds it.")
     revision_h_max: PositiveFloat = Field(
-        24, description="Hours after the first result in which a change makes a new one by itself."
+        default=24, description="Hours after the first result in which a change makes a new one by itself."
     )
 
 
@@ -130,19 +140,25 @@ class Select(Section):
     """Which series are for us and can be read."""
 
     age_h_max: NonNegativeFloat = Field(
-        72, description="Acquired longer ago than this when it comes here: prior or backlog, no report, h. 0: off."
+        default=72,
+        description="Acquired longer ago than this when it comes here: prior or backlog, no report, h. 0: off.",
     )
-    age_years_min: NonNegativeInt = Field(18, description="Youngest patient read, years (where the age is known).")
-    thickness_mm_max: PositiveFloat = Field(3.0, description="Thickest slices read, mm (+ 0.05).")
-    stack_mm_min: PositiveFloat = Field(150, description="A shorter stack that nothing calls chest is not for us, mm.")
+    age_years_min: NonNegativeInt = Field(
+        default=18, description="Youngest patient read, years (where the age is known)."
+    )
+    thickness_mm_max: PositiveFloat = Field(default=3.0, description="Thickest slices read, mm (+ 0.05).")
+    stack_mm_min: PositiveFloat = Field(
+        default=150, description="A shorter stack that nothing calls chest is not for us, mm."
+    )
     gap: Literal["refuse", "partial"] = Field(
-        "refuse", description="What to do with a series that lacks slices inside."
+        default="refuse", description="What to do with a series that lacks slices inside."
     )
     words_chest: tuple[Word, ...] = Field(
-        ("chest", "thorax", "thorac", "lung", "pulmo", "cxr"), description="Words that call a series or study chest."
+        default=("chest", "thorax", "thorac", "lung", "pulmo", "cxr"),
+        description="Words that call a series or study chest.",
     )
     words_other: tuple[Word, ...] = Field(
-        (
+        default=(
             "head",
             "brain",
             "skull",
@@ -171,23 +187,27 @@ class Select(Section):
 class Read(Section):
     """The inference worker."""
 
-    detector: Name = Field("hessian-dot", description="Catalogue entry of the nodule detector.")
-    device: Literal["auto", "cpu", "cuda"] = Field("auto", description="Where to compute.")
+    detector: Name = Field(default="hessian-dot", description="Catalogue entry of the nodule detector.")
+    device: Literal["auto", "cpu", "cuda"] = Field(default="auto", description="Where to compute.")
     attempts_max: PositiveInt = Field(
-        3, description="Attempts at a series before it is quarantined, and at a study before it is held."
+        default=3, description="Attempts at a series before it is quarantined, and at a study before it is held."
     )
     wall_s_max: PositiveFloat = Field(
-        1800, description="Longest time for one series, s; then its processes are killed."
+        default=1800, description="Longest time for one series, s; then its processes are killed."
     )
-    silence_s_max: PositiveFloat = Field(300, description="Longest time between two progress reports of the reader, s.")
-    decoder_mib_max: PositiveInt = Field(6144, description="Memory limit of the decoder, MiB.")
-    reader_mib_max: PositiveInt = Field(8192, description="Memory limit of the reader, MiB.")
-    jobs_per_reader_max: PositiveInt = Field(200, description="Jobs after which the reader is started afresh.")
-    lease_s: PositiveFloat = Field(60, description="Length of a lease on a study; renewed while the job runs, s.")
-    backoff_s: PositiveFloat = Field(30, description="Wait before another attempt, s (doubled each time).")
-    poll_s: PositiveFloat = Field(0.5, description="Time between looks for work, s.")
+    silence_s_max: PositiveFloat = Field(
+        default=300, description="Longest time between two progress reports of the reader, s."
+    )
+    decoder_mib_max: PositiveInt = Field(default=6144, description="Memory limit of the decoder, MiB.")
+    reader_mib_max: PositiveInt = Field(default=8192, description="Memory limit of the reader, MiB.")
+    jobs_per_reader_max: PositiveInt = Field(default=200, description="Jobs after which the reader is started afresh.")
+    lease_s: PositiveFloat = Field(
+        default=60, description="Length of a lease on a study; renewed while the job runs, s."
+    )
+    backoff_s: PositiveFloat = Field(default=30, description="Wait before another attempt, s (doubled each time).")
+    poll_s: PositiveFloat = Field(default=0.5, description="Time between looks for work, s.")
     nodules_max: PositiveInt = Field(
-        10, description="Nodules of a result; with more, the highest ranked are shown and the result says so."
+        default=10, description="Nodules of a result; with more, the highest ranked are shown and the result says so."
     )
 
 
@@ -195,20 +215,24 @@ class Delivery(Section):
     """Sending results. Off until the site enables it (shadow mode)."""
 
     enabled: bool = Field(
-        False, description="Send results. False: results are kept and shown, nothing leaves (shadow mode)."
+        default=False, description="Send results. False: results are kept and shown, nothing leaves (shadow mode)."
     )
     intended_use: Line = Field(
-        "", max_length=200, description="What the site uses the results for, in its own words; required when enabled."
+        default="",
+        max_length=200,
+        description="What the site uses the results for, in its own words; required when enabled.",
     )
-    attempts_max: PositiveInt = Field(8, description="Refusals or silences after sending before a delivery is dead.")
+    attempts_max: PositiveInt = Field(
+        default=8, description="Refusals or silences after sending before a delivery is dead."
+    )
     age_h_max: PositiveFloat = Field(
-        168, description="Age at which a delivery that never reached its destination is dead, h."
+        default=168, description="Age at which a delivery that never reached its destination is dead, h."
     )
-    backoff_s_min: PositiveFloat = Field(5, description="First wait after a failed attempt, s.")
-    backoff_s_max: PositiveFloat = Field(900, description="Longest wait between attempts, s.")
-    timeout_s: PositiveFloat = Field(30, description="Longest wait for an answer of a destination, s.")
-    lease_s: PositiveFloat = Field(120, description="Length of a lease on a delivery, s.")
-    poll_s: PositiveFloat = Field(0.5, description="Time between looks for due deliveries, s.")
+    backoff_s_min: PositiveFloat = Field(default=5, description="First wait after a failed attempt, s.")
+    backoff_s_max: PositiveFloat = Field(default=900, description="Longest wait between attempts, s.")
+    timeout_s: PositiveFloat = Field(default=30, description="Longest wait for an answer of a destination, s.")
+    lease_s: PositiveFloat = Field(default=120, description="Length of a lease on a delivery, s.")
+    poll_s: PositiveFloat = Field(default=0.5, description="Time between looks for due deliveries, s.")
 
 
 class Pacs(Section):
@@ -218,8 +242,10 @@ class Pacs(Section):
     ae_title: AeTitle = Field(description="Its AE title.", examples=["PACS"])
     host: Host = Field(description="Its address.", examples=["pacs.example.org"])
     port: Port = Field(description="Its port.", examples=[104])
-    kinds: tuple[Literal["seg", "sr"], ...] = Field(("seg", "sr"), description="What it is sent, in this order.")
-    rejection_notes: bool = Field(True, description="It takes IOCM rejection notes for what is withdrawn.")
+    kinds: tuple[Literal["seg", "sr"], ...] = Field(
+        default=("seg", "sr"), description="What it is sent, in this order."
+    )
+    rejection_notes: bool = Field(default=True, description="It takes IOCM rejection notes for what is withdrawn.")
 
 
 class Ehr(Section):
@@ -228,61 +254,63 @@ class Ehr(Section):
     name: Name = Field(description="Our name for it.", examples=["his-main"])
     host: Host = Field(description="Its address.", examples=["interfaces.example.org"])
     port: Port = Field(description="Its port.", examples=[2575])
-    receiving_application: Hl7Text = Field("EHR", max_length=20, description="MSH-5.")
-    receiving_facility: Hl7Text = Field("HOSP", max_length=20, description="MSH-6.")
+    receiving_application: Hl7Text = Field(default="EHR", max_length=20, description="MSH-5.")
+    receiving_facility: Hl7Text = Field(default="HOSP", max_length=20, description="MSH-6.")
     charset: Literal["UNICODE UTF-8", "8859/1", "ASCII"] = Field(
-        "UNICODE UTF-8", description="MSH-18 and the bytes sent."
+        default="UNICODE UTF-8", description="MSH-18 and the bytes sent."
     )
     accession_in: Literal["OBR-18", "OBR-2", "OBR-19", "none"] = Field(
-        "OBR-18", description="Where the accession number goes."
+        default="OBR-18", description="Where the accession number goes."
     )
-    not_analysed: bool = Field(True, description="Send 'not analysed because ...' messages.")
+    not_analysed: bool = Field(default=True, description="Send 'not analysed because ...' messages.")
 
 
 class Oru(Section):
     """What all ORU messages say, and what they wait for."""
 
-    sending_application: Hl7Text = Field("DICOMNODE", max_length=20, description="MSH-3.")
-    sending_facility: Hl7Text = Field("RADIOLOGY", max_length=20, description="MSH-4.")
-    processing_id: Literal["P", "T", "D"] = Field("P", description="MSH-11: production, training or debugging.")
-    service_code: Hl7Text = Field("AICHEST", max_length=20, description="OBR-4.1, a local code of our own.")
+    sending_application: Hl7Text = Field(default="DICOMNODE", max_length=20, description="MSH-3.")
+    sending_facility: Hl7Text = Field(default="RADIOLOGY", max_length=20, description="MSH-4.")
+    processing_id: Literal["P", "T", "D"] = Field(default="P", description="MSH-11: production, training or debugging.")
+    service_code: Hl7Text = Field(default="AICHEST", max_length=20, description="OBR-4.1, a local code of our own.")
     service_text: Line = Field(
-        "AI chest analysis, RESEARCH - NOT FOR DIAGNOSIS", max_length=100, description="OBR-4.2."
+        default="AI chest analysis, RESEARCH - NOT FOR DIAGNOSIS", max_length=100, description="OBR-4.2."
     )
-    after: tuple[Name, ...] = Field((), description="Destinations that must have the DICOM objects first.")
-    after_state: Literal["sent", "committed"] = Field("sent", description="What counts as having them.")
+    after: tuple[Name, ...] = Field(default=(), description="Destinations that must have the DICOM objects first.")
+    after_state: Literal["sent", "committed"] = Field(default="sent", description="What counts as having them.")
     wait_s_max: PositiveFloat = Field(
-        900, description="Longest wait for them; then the message goes all the same, with an alarm, s."
+        default=900, description="Longest wait for them; then the message goes all the same, with an alarm, s."
     )
 
 
 class Disk(Section):
     """Limits before the disk is full."""
 
-    free_mib_min: PositiveInt = Field(5120, description="Below this much free space C-STORE is answered A700H, MiB.")
-    used_max: Share = Field(0.90, description="Above this share of the disk C-STORE is answered A700H.")
-    alarm_used: Share = Field(0.80, description="Share of the disk from which an alarm is raised.")
-    reserve_mib: PositiveInt = Field(512, description="Kept for our own results below free_mib_min, MiB.")
+    free_mib_min: PositiveInt = Field(
+        default=5120, description="Below this much free space C-STORE is answered A700H, MiB."
+    )
+    used_max: Share = Field(default=0.90, description="Above this share of the disk C-STORE is answered A700H.")
+    alarm_used: Share = Field(default=0.80, description="Share of the disk from which an alarm is raised.")
+    reserve_mib: PositiveInt = Field(default=512, description="Kept for our own results below free_mib_min, MiB.")
 
 
 class Retention(Section):
     """How long things are kept."""
 
-    images_h: PositiveFloat = Field(72, description="Images of a study after it is done, h.")
-    results_d: Days = Field(30, description="Results after they were delivered, days.")
-    records_d: Days = Field(400, description="Manifests, journal, events and tombstones, days.")
+    images_h: PositiveFloat = Field(default=72, description="Images of a study after it is done, h.")
+    results_d: Days = Field(default=30, description="Results after they were delivered, days.")
+    records_d: Days = Field(default=400, description="Manifests, journal, events and tombstones, days.")
 
 
 class Http(Section):
     """Readiness, metrics and the status page (later)."""
 
-    listen: Listen = Field("127.0.0.1:8042", description="Address and port.")
+    listen: Listen = Field(default="127.0.0.1:8042", description="Address and port.")
 
 
 class Log(Section):
     """Logs go to standard error, one line a move, without identifiers."""
 
-    level: Literal["debug", "info", "warning", "error"] = Field("info", description="Least level shown.")
+    level: Literal["debug", "info", "warning", "error"] = Field(default="info", description="Least level shown.")
 
 
 class Settings(Section):
