@@ -85,8 +85,6 @@ class Codes:
     spiculation: Code = Code("C28749", "NCIt", "Spiculation")
     lobulation: Code = Code("AILOBULATION", PRIVATE_SCHEME, "Lobulation")
     calcification: Code = Code("C3672", "NCIt", "Calcification")
-    marked: Code = Code("AIMARKED", PRIVATE_SCHEME, "Marked")
-    none_marked: Code = Code("AINONE", PRIVATE_SCHEME, "Not marked")
 
     # The report
     procedure_ct: Code = Code("25045-6", "LN", "CT unspecified body region")  # CID 100
