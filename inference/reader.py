@@ -1,0 +1,225 @@
+"""The chain that reads a CT volume: lungs, candidates, outlines, grades; each a Protocol, each named by its catalogue entry.
+
+`read` makes the `Reading`: it judges whether the lungs are whole, ranks, measures, and says what was odd. It knows no
+method; `build_chain` alone does. Same volume, same chain, same device: same reading. Loads torch only in `build_chain`,
+for the roles that start a reader need only name its limits.
+"""
+
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import Protocol
+
+from config.catalogue import Entry, find_entry
+from inference.findings import Algorithm, Candidate, MaskCrop, Nodule, Reading, Reason, Status
+from inference.lungs import Lungs, judge_wholeness
+from inference.measure import measure_nodule, to_lps_mm
+from inference.volume import Volume
+
+Progress = Callable[[str, int, int], None]
+"""Called with stage (`lungs`, `detect`, `outline`, `grade`), how many parts of it are done, and of how many."""
+
+
+@dataclass(frozen=True)
+class Spot:
+    """A place where a nodule may be: `centre` (k, j, i) in voxels of the source grid, the detector's `response`, and the
+    diameter `scale_mm` that answered best."""
+
+    centre: tuple[float, float, float]
+    response: float
+    scale_mm: float
+
+
+class LungSegmenter(Protocol):
+    """Where the lungs are. Same volume, same answer."""
+
+    @property
+    def algorithm(self) -> Algorithm: ...
+
+    def segment(self, volume: Volume) -> Lungs:
+        """Raises NoLung when there is none."""
+
+
+class Detector(Protocol):
+    """Places in the lungs where a nodule may be, strongest first, at most the number that its entry names."""
+
+    @property
+    def algorithm(self) -> Algorithm: ...
+
+    @property
+    def response_min(self) -> float:
+        """Below this response a place is a candidate, but no result."""
+
+    def detect(self, volume: Volume, lungs: Lungs, progress: Progress) -> Sequence[Spot]: ...
+
+
+class Outliner(Protocol):
+    """How far a nodule reaches."""
+
+    @property
+    def algorithm(self) -> Algorithm: ...
+
+    @property
+    def diameter_mm_min(self) -> float:
+        """What is smaller has no outline: it would be noise and vessels."""
+
+    def outline(self, volume: Volume, lungs: Lungs, spots: Sequence[Spot], progress: Progress) -> Sequence[MaskCrop | None]:
+        """A mask for each spot, or None where nothing nodule-like lies there. Masks don't overlap and stay inside the lungs;
+        of several spots on one body the first has the mask, the others None."""
+
+
+class Grader(Protocol):
+    """What a nodule is like: fills in confidence, malignancy, texture and the like; changes no geometry."""
+
+    @property
+    def algorithm(self) -> Algorithm: ...
+
+    def grade(self, volume: Volume, nodules: Sequence[Nodule], progress: Progress) -> Sequence[Nodule]: ...
+
+
+@dataclass(frozen=True)
+class Chain:
+    """The parts of one way to read a CT."""
+
+    lungs: LungSegmenter
+    detector: Detector
+    outliner: Outliner
+    grader: Grader | None = None
+
+    @property
+    def algorithms(self) -> tuple[Algorithm, ...]:
+        """Who made the reading, in the order of work."""
+        parts = (self.lungs, self.detector, self.outliner, self.grader)
+        return tuple(part.algorithm for part in parts if part is not None)
+
+
+@dataclass(frozen=True)
+class ReadLimits:
+    """What a site allows. `cut_may_wait`: more slices may still come, so lungs that are cut at an end of the stack raise
+    `LungsMayComplete` in place of a judgement."""
+
+    nodules_max: int = 10
+    cut_may_wait: bool = False
+
+
+def algorithm_of(entry: Entry) -> Algorithm:
+    """A catalogue entry as results name it."""
+    return Algorithm(entry.task, entry.name, entry.version, entry.sha256, entry.validation)
+
+
+def build_chain(entry_name: str, device: str = "auto") -> Chain:
+    """The chain of a detector's catalogue entry, with the lungs and the outliner that it names.
+
+    Args:
+        entry_name: of a detector.
+        device: `auto`, `cpu` or `cuda`.
+    Raises:
+        ConfigurationError: no such entry, or an entry whose method this software lacks.
+        NoDevice: `cuda` was asked for and does not work.
+    """
+    from inference.detect import DotDetector
+    from inference.device import choose_device
+    from inference.lungs import AirLungs
+    from inference.outline import SeededOutliner
+
+    entry = find_entry(entry_name, "detector")
+    return Chain(
+        lungs=AirLungs(find_entry(entry.lungs, "lungs")),
+        detector=DotDetector(entry, choose_device(device)),
+        outliner=SeededOutliner(find_entry(entry.outliner, "outliner")),
+    )
+
+
+class _Stopwatch:
+    """Seconds by stage, by somebody else's clock; none without one."""
+
+    def __init__(self, timer: Callable[[], float] | None) -> None:
+        self._timer = timer
+        self.seconds: dict[str, float] = {}
+
+    @contextmanager
+    def stage(self, name: str) -> Iterator[None]:
+        before = self._timer() if self._timer else 0.0
+        yield
+        if self._timer:
+            self.seconds[name] = round(self._timer() - before, 3)
+
+
+def _silent(stage: str, done: int, total: int) -> None:
+    """Nobody watches."""
+
+
+def read(
+    volume: Volume,
+    chain: Chain,
+    limits: ReadLimits,
+    progress: Progress = _silent,
+    *,
+    timer: Callable[[], float] | None = None,
+) -> Reading:
+    """Read one CT volume.
+
+    Args:
+        volume: HU [k, j, i] with its affine to LPS mm.
+        progress: called from time to time, never more than some seconds apart; see `Progress`.
+        timer: a monotonic clock in s for `Reading.seconds` (`lungs`, `detect`, `outline`, `grade`).
+    Returns:
+        Nodules numbered from 1 by rank, with no tracking UID; all ranked candidates, those that were reported marked.
+        Status PARTIAL, with its reason, when the lungs are cut or slices are missing.
+    Raises:
+        NoLung: nothing in it is a lung: not for us.
+        LungsCut: more than a quarter of the largest cross-section lies on an end slice: ours, but not to be read.
+        LungsMayComplete: the lungs are cut at an end, and `limits.cut_may_wait`.
+    """
+    watch = _Stopwatch(timer)
+    with watch.stage("lungs"):
+        progress("lungs", 0, 1)
+        lungs = chain.lungs.segment(volume)
+        cut = judge_wholeness(lungs, may_wait=limits.cut_may_wait)
+        progress("lungs", 1, 1)
+    with watch.stage("detect"):
+        spots = tuple(chain.detector.detect(volume, lungs, progress))
+    with watch.stage("outline"):
+        strong = tuple(spot for spot in spots if spot.response >= chain.detector.response_min)
+        masks = chain.outliner.outline(volume, lungs, strong, progress)
+        found = [(rank, mask) for rank, mask in enumerate(masks) if mask is not None]
+        shown = found[: limits.nodules_max]
+        nodules = tuple(measure_nodule(volume, mask, number, lungs) for number, (_, mask) in enumerate(shown, start=1))
+    if chain.grader is not None:
+        with watch.stage("grade"):
+            nodules = tuple(chain.grader.grade(volume, nodules, progress))
+    reasons = [cut] if cut else []
+    reasons += [Reason(odd.code, odd.text) for odd in volume.odd if odd.code == "gap"]
+    return Reading(
+        series_instance_uid=volume.series_instance_uid,
+        modality=volume.modality,
+        status=Status.PARTIAL if reasons else Status.COMPLETED,
+        reason=Reason(reasons[0].code, "; ".join(reason.text for reason in reasons)) if reasons else None,
+        nodules=nodules,
+        findings=None,
+        algorithms=chain.algorithms,
+        slices_read=tuple(volume.sop_instance_uids),
+        slices_left_out=tuple(volume.left_out),
+        quality=_quality(volume, more=len(found) - len(shown), nodules_max=limits.nodules_max),
+        smallest_mm=chain.outliner.diameter_mm_min,
+        candidates=_candidates(volume, spots, reported=frozenset(rank for rank, _ in shown)),
+        seconds=watch.seconds,
+        series_number=volume.series_number,
+        series_description=volume.description,
+    )
+
+
+def _candidates(volume: Volume, spots: Sequence[Spot], reported: frozenset[int]) -> tuple[Candidate, ...]:
+    """The spots as findings, by rank. `strong` spots come first, so a place among them is the rank."""
+    return tuple(
+        Candidate(rank + 1, to_lps_mm(volume.affine, spot.centre), round(spot.response, 1), round(spot.scale_mm, 1), rank in reported)
+        for rank, spot in enumerate(spots)
+    )
+
+
+def _quality(volume: Volume, *, more: int, nodules_max: int) -> tuple[str, ...]:
+    """What a reader of the result must know besides: oddities of the geometry, and what was not shown."""
+    said = [odd.text for odd in volume.odd if odd.code != "gap"]
+    if more > 0:
+        said.append(f"{more} further place{'s' if more > 1 else ''} answered the detector; only the {nodules_max} strongest are shown")
+    return tuple(said)
