@@ -1,6 +1,7 @@
 """Whom and what a message is about: frozen strings, filled by `dicom_node` from DICOM headers and orders.
 
-Text is Unicode, unescaped; dates are YYYYMMDD or empty; times are aware datetimes. Escaping and field order belong to `oru.py`.
+Text is Unicode, unescaped; dates are YYYYMMDD or empty; times are aware datetimes.
+Escaping and field order belong to `oru.py`.
 """
 
 from dataclasses import dataclass
@@ -9,7 +10,10 @@ from datetime import datetime
 
 @dataclass(frozen=True)
 class Patient:
-    """PID-3, PID-5, PID-7, PID-8. `authority` is the assigning authority (DICOM Issuer of Patient ID, or the site's)."""
+    """PID-3, PID-5, PID-7, PID-8. `authority` is the assigning authority (DICOM Issuer of Patient ID, or the site's).
+
+    The name is DICOM's alphabetic group; ideographic and phonetic groups do not go into messages.
+    """
 
     patient_id: str
     authority: str
@@ -24,7 +28,10 @@ class Patient:
 
 @dataclass(frozen=True)
 class Order:
-    """Numbers of the order. `filler_number` is the AI result's own (OBR-3); `accession_number` goes where the site says (OBR-18)."""
+    """Numbers of the order. `filler_number` is the AI result's own (OBR-3).
+
+    `accession_number` goes where the site says (`accession_in`, by default OBR-18).
+    """
 
     filler_number: str
     accession_number: str = ""
