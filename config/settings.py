@@ -4,9 +4,10 @@ The types and their sentences are in `values.py`, reading a file in `load.py`.
 `Field(description=...)` is the comment that `dicom-node init` writes, and the text of docs/settings.md.
 """
 
-from typing import Literal
+from collections import Counter
+from typing import Literal, Self
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 from config.values import (
     AeTitle,
@@ -32,7 +33,7 @@ from config.values import (
 class Section(BaseModel):
     """A table of the configuration file: unknown keys are refused, values never change after loading."""
 
-    model_config = ConfigDict(frozen=True, extra="forbid")
+    model_config = ConfigDict(frozen=True, extra="forbid", validate_default=True)
 
 
 class Site(Section):
@@ -333,3 +334,34 @@ class Settings(Section):
     retention: Retention = Retention()
     http: Http = Http()
     log: Log = Log()
+
+    @model_validator(mode="after")
+    def _agree(self) -> Self:
+        faults = contradictions(self)
+        if faults:
+            raise ValueError("\n".join(faults))
+        return self
+
+
+def contradictions(settings: Settings) -> list[str]:
+    """What settings of different keys can't mean together, a sentence each."""
+    faults = []
+    if settings.delivery.enabled and not settings.delivery.intended_use:
+        faults.append(
+            "delivery.intended_use = '': needed when delivery.enabled is true; what the results are for, in own words"
+        )
+    destinations: tuple[Pacs | Ehr, ...] = (*settings.pacs, *settings.ehr)
+    names = Counter(destination.name for destination in destinations if destination.name)
+    faults += [f"name = '{name}' of [[pacs]] and [[ehr]]: stands {n} times" for name, n in names.items() if n > 1]
+    archives = [pacs.name for pacs in settings.pacs]  # only they are sent DICOM objects
+    faults += [
+        f"oru.after = '{name}': no [[pacs]] is called so; there is {' or '.join(archives) or 'none'}"
+        for name in settings.oru.after
+        if name not in archives
+    ]
+    if settings.delivery.backoff_s_min > settings.delivery.backoff_s_max:
+        faults.append(
+            f"delivery.backoff_s_min = {settings.delivery.backoff_s_min:g}: more than delivery.backoff_s_max, "
+            f"{settings.delivery.backoff_s_max:g}"
+        )
+    return faults

@@ -155,7 +155,9 @@ def _port(number: int) -> int:
 
 
 def _finite(number: float, most: float) -> None:
-    if math.isnan(number) or number > most:
+    if math.isnan(number):
+        raise ValueError("no number")
+    if number > most:
         raise ValueError(f"at most {most:,} is possible".replace(",", " "))
 
 
