@@ -68,7 +68,7 @@ def _sentence(detail: ErrorDetails) -> str:
     if kind == "value_error":
         return str(context["error"])
     if kind == "missing":
-        return f"missing, and needed. {_example(key)}" if key else "missing, and needed"
+        return f"missing, and needed. {_example(key)}" if key else "missing"
     if kind == "extra_forbidden":
         return _nearest(place)
     if kind == "string_too_long" and isinstance(detail["input"], str):
@@ -79,8 +79,8 @@ def _sentence(detail: ErrorDetails) -> str:
         needed = Kind.TEXT if key.kind is Kind.TEXTS and isinstance(place[-1], int) else key.kind
         return f"it is {_kind_of(detail['input'])}, and {needed} is needed"
     section = str(place[0])
-    if section in repeated_sections() and len(place) == 1:
-        return f"each destination begins with [[{section}]], also a single one"
+    if section in repeated_sections():
+        return f"each destination begins with [[{section}]], also a single one; its settings below it"
     return f"a table is needed: [{section}] once, its settings below it"
 
 

@@ -27,7 +27,8 @@ def load(path: Path | None, environ: Mapping[str, str]) -> Settings:
     Raises:
         ConfigurationError: the file is not there or is no TOML; or some settings are wrong, each on a line of its own.
     """
-    tree = read_toml(path) if path is not None else {}
+    tree = {name: {} for name, field in Settings.model_fields.items() if field.is_required()}
+    tree |= read_toml(path) if path is not None else {}
     variables, faults = apply_environment(tree, environ)
     try:
         # As JSON, for only there a strict check takes a list for a tuple and a table for a section.

@@ -40,7 +40,7 @@ class Site(Section):
     """The hospital."""
 
     timezone: TimeZone = Field(
-        description="IANA time zone of the site, for results of sources that name none. Required.",
+        description="IANA time zone of the site, for results of sources that name none.",
         examples=["Europe/Zurich"],
     )
     name: Line = Field(default="", max_length=64, description="Name of the hospital, for logs and the status page.")
@@ -276,7 +276,9 @@ class Oru(Section):
     service_text: Line = Field(
         default="AI chest analysis, RESEARCH - NOT FOR DIAGNOSIS", max_length=100, description="OBR-4.2."
     )
-    after: tuple[Name, ...] = Field(default=(), description="Destinations that must have the DICOM objects first.")
+    after: tuple[Name, ...] = Field(
+        default=(), description="Names of the [[pacs]] that must have the DICOM objects first."
+    )
     after_state: Literal["sent", "committed"] = Field(default="sent", description="What counts as having them.")
     wait_s_max: PositiveFloat = Field(
         default=900, description="Longest wait for them; then the message goes all the same, with an alarm, s."

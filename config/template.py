@@ -15,9 +15,10 @@ from config.keys import Key, Kind, as_toml, keys, repeated_sections, sections
 LINE_CHARACTERS_MAX = 100
 
 _HEAD = """
-Settings of a DICOM node. Lines that begin with "# " explain; a line that begins with "#" and no blank is a setting with
-its default: take the "#" away to change it. What is wrong, missing or unknown here is told all at once by
+Settings of a DICOM node. Lines that begin with "# " explain. A line that begins with "#" and no blank is a setting
+with its default: take the "#" away to change it. What is wrong, missing or unknown here is told all at once by
 `dicom-node check`, and nothing starts before it is put right.
+
 A variable of the environment goes before this file: {prefix}RECEIVE__PORT=11113.
 """
 
@@ -53,8 +54,9 @@ def _page() -> Iterator[str]:
     yield ""
     yield "Printed from the code (`python -m config.template --docs`); a test compares the two."
     yield ""
-    yield "The file is TOML. `dicom-node init` writes one with every setting and its default, `dicom-node check` tells all"
-    yield 'faults of it at once. Unknown keys are faults. Values keep their TOML type: `port = 104`, never `port = "104"`.'
+    yield "The file is TOML. `dicom-node init` writes one with every setting and its default, and `dicom-node check`"
+    yield "tells all faults of it at once. Unknown keys are faults. Values keep their TOML type: `port = 104`, never"
+    yield '`port = "104"`.'
     yield ""
     yield f"A variable `{PREFIX}SECTION__KEY` goes before the file:"
     yield ""
@@ -88,9 +90,10 @@ def _keys_of(section: str) -> list[Key]:
 
 
 def _explained(key: Key) -> str:
+    required = " Required." if key.required else ""
     choices = f" One of {', '.join(map(as_toml, key.choices))}." if key.choices and key.kind is Kind.TEXT else ""
     some = f" Any of {', '.join(map(as_toml, key.choices))}." if key.choices and key.kind is Kind.TEXTS else ""
-    return key.description + choices + some
+    return key.description + required + choices + some
 
 
 def _holds(key: Key) -> str:
@@ -108,7 +111,7 @@ def _default(key: Key) -> str:
 def _comment(text: str) -> list[str]:
     return [
         line
-        for paragraph in text.strip().splitlines()
+        for paragraph in text.strip().split("\n\n")
         for line in textwrap.wrap(
             paragraph, LINE_CHARACTERS_MAX, initial_indent="# ", subsequent_indent="# ", break_on_hyphens=False
         )
