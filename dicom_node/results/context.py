@@ -18,9 +18,11 @@ MODEL: Final = "dicom-node AI results"
 
 
 def is_ours(model: str) -> bool:
-    """Whether an object with this Manufacturer's Model Name is a result of a node like this one (this or another installation).
+    """Whether an object with this Manufacturer's Model Name is a result of a node like this one (this or another
+    installation).
 
-    The name alone decides: Manufacturer may be set by whoever ships the node. The ledger knows our own results by UID besides.
+    The name alone decides: Manufacturer may be set by whoever ships the node. The ledger knows our own results by UID
+    besides.
     """
     return model.strip() == MODEL
 
@@ -55,8 +57,10 @@ class OrderNumbers:
 class ResultContext:
     """What a result needs besides the findings.
 
-    `content_at` (aware) is the time the result states, in the site's zone; where the images name an offset from UTC it is
-    written in theirs. The caller keeps it with the result, so that a rewrite has the same bytes. `predecessor` is the file of
+    `content_at` (aware) is the time the result states, in the site's zone; where the images name an offset from UTC
+    it is
+    written in theirs. The caller keeps it with the result, so that a rewrite has the same bytes. `predecessor` is the
+    file of
     the last report *sent* for the study. `settings_sha256` is the digest of the settings that reached the reading.
     """
 
@@ -71,7 +75,8 @@ class ResultContext:
 
 @dataclass(frozen=True)
 class Written:
-    """One object on disk, synced: `sha256` and `size` (bytes) are those of the file. `kind` is `seg`, `sr` or `note`."""
+    """One object on disk, synced: `sha256` and `size` (bytes) are those of the file. `kind` is `seg`, `sr` or
+    `note`."""
 
     kind: str
     sop_class_uid: str
@@ -95,7 +100,9 @@ def write(kind: str, dataset: Dataset, content: bytes, path: Path) -> Written:
             os.fsync(file.fileno())
     except OSError as refused:
         path.unlink(missing_ok=True)
-        raise NotWritten(f"{path.name} was not written: {refused.strerror}", kind, "free space, then requeue") from refused
+        raise NotWritten(
+            f"{path.name} was not written: {refused.strerror}", kind, "free space, then requeue"
+        ) from refused
     return Written(
         kind=kind,
         sop_class_uid=str(dataset.SOPClassUID),

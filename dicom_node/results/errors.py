@@ -1,9 +1,9 @@
 """What can go wrong while a result is written.
 
-    ResultError             no object was written
-    ├── SourceUnusable      a source file is missing or lacks what every result needs
-    ├── SourcesDisagree     the sources and the reading don't fit each other
-    └── NotWritten          the disk refused the file
+ResultError             no object was written
+├── SourceUnusable      a source file is missing or lacks what every result needs
+├── SourcesDisagree     the sources and the reading don't fit each other
+└── NotWritten          the disk refused the file
 """
 
 from config.errors import NodeError

@@ -42,8 +42,17 @@ def result_key(
         previous_key: for a revision or withdrawal, the key of the study's previous result; else empty.
     """
     return _digest(
-        "result-key-1", kind, study_instance_uid, sorted([list(i) for i in instances]), sorted(weights),
-        settings_digest, software_version, identity, status, reason_code, previous_key,
+        "result-key-1",
+        kind,
+        study_instance_uid,
+        sorted([list(i) for i in instances]),
+        sorted(weights),
+        settings_digest,
+        software_version,
+        identity,
+        status,
+        reason_code,
+        previous_key,
     ).hex()
 
 
