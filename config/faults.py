@@ -110,8 +110,9 @@ def _nearest(place: Place) -> str:
         return f"no such section; the nearest is {section}"
     siblings = [key for key in keys().values() if key.section == words[0]]
     near = max(siblings, key=lambda key: likeness(words[1], key.name))
-    if likeness(words[1], near.name) < LIKENESS_MIN:
-        near = max(keys().values(), key=lambda key: (likeness(words[1], key.name), key.section == words[0]))
+    stray = max(keys().values(), key=lambda key: likeness(words[1], key.name))
+    if likeness(words[1], near.name) < LIKENESS_MIN or stray.name == words[1]:
+        near = stray
     if likeness(words[1], near.name) < LIKENESS_MIN:
         return f"no such setting; those of {words[0]} are {', '.join(sections()[words[0]].model_fields)}"
     return f"no such setting; the nearest is {near.label}"

@@ -27,7 +27,7 @@ def load(path: Path | None, environ: Mapping[str, str]) -> Settings:
     Raises:
         ConfigurationError: the file is not there or is no TOML; or some settings are wrong, each on a line of its own.
     """
-    tree = {name: {} for name, field in Settings.model_fields.items() if field.is_required()}
+    tree: Tree = {name: {} for name, field in Settings.model_fields.items() if field.is_required()}
     tree |= read_toml(path) if path is not None else {}
     variables, faults = apply_environment(tree, environ)
     try:
@@ -88,7 +88,8 @@ def _readable_part(tree: Tree, details: list[ErrorDetails]) -> Settings:
     """Settings of what had no fault, unchecked: the check across sections then speaks in the same report."""
     sound = copy.deepcopy(tree)
     for detail in details:
-        _drop(sound, detail["loc"])
+        if detail["loc"]:
+            _drop(sound, detail["loc"])
     built: dict[str, Any] = {}
     for name, model in sections().items():
         blank: dict[str, Any] = {field: "" for field, info in model.model_fields.items() if info.is_required()}

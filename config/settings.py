@@ -355,6 +355,11 @@ def contradictions(settings: Settings) -> list[str]:
     destinations: tuple[Pacs | Ehr, ...] = (*settings.pacs, *settings.ehr)
     names = Counter(destination.name for destination in destinations if destination.name)
     faults += [f"name = '{name}' of [[pacs]] and [[ehr]]: stands {n} times" for name, n in names.items() if n > 1]
+    faults += [
+        f"pacs '{pacs.name}': kinds = {', '.join(pacs.kinds)}: each kind is sent once"
+        for pacs in settings.pacs
+        if len(set(pacs.kinds)) < len(pacs.kinds)
+    ]
     archives = [pacs.name for pacs in settings.pacs]  # only they are sent DICOM objects
     faults += [
         f"oru.after = '{name}': no [[pacs]] is called so; there is {' or '.join(archives) or 'none'}"

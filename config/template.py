@@ -68,8 +68,9 @@ def _page() -> Iterator[str]:
     yield "```"
     yield ""
     others = ", ".join(f"`{name}`" for name in OTHER_VARIABLES)
-    yield f"{others} are no settings. Any other variable that begins with `DICOM_NODE` is a fault, so that"
-    yield "a mistyped one is not silently without effect."
+    yield f"{others} are no settings."
+    yield "Any other variable that begins with `DICOM_NODE` is a fault, so that a mistyped one is not silently without"
+    yield "effect (but for those that Kubernetes makes of a service's name)."
     for section in sections():
         yield ""
         yield f"## {'[[' + section + ']]' if section in repeated_sections() else '[' + section + ']'}"
