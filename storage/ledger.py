@@ -235,7 +235,7 @@ class Ledger:
     def deliveries(self, *, destination: str | None = None, states: Collection[str] | None = None, study_number: int | None = None,
                    limit: int = 1000) -> tuple[DeliveryRow, ...]:
         """Outbox rows, oldest first."""
-        return self._read(views.deliveries, destination=destination, states=states, study_number=study_number, limit=limit)
+        return self._read(views.deliveries_of, destination=destination, states=states, study_number=study_number, limit=limit)
 
     def give_up_old(self, before: datetime, now: datetime) -> int:
         """Deliveries that were made before and never got through are dead (`delivery.age_h_max`). Returns how many."""
@@ -262,7 +262,7 @@ class Ledger:
     # questions, leases of tasks, events without a study
     def events(self, study_number: int | None) -> tuple[EventRow, ...]:
         """The story of a study; None: events of the node itself."""
-        return self._read(views.events, study_number)
+        return self._read(views.events_of, study_number)
 
     def counts(self, now: datetime) -> Counts:
         """The ledger at a glance."""
@@ -270,7 +270,7 @@ class Ledger:
 
     def studies(self, limit: int = 100, state: StudyState | None = None) -> list[StudyRow]:
         """Studies, latest first."""
-        return self._read(views.studies, limit, state)
+        return self._read(views.list_studies, limit, state)
 
     def holds(self) -> Mapping[int, tuple[str, ...]]:
         """Reasons of all holds, by study number."""
