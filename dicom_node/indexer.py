@@ -1,0 +1,213 @@
+"""From spool/incoming to studies and ledger, in batches. Each step can be repeated: the process may die between any two.
+
+A batch: headers by a bounded child, a link into the study's folder, folders synced, one ledger transaction, names out of `incoming/`.
+Decides what an instance is (image, set aside, our own, a rejection note) and whether a second copy is a duplicate; the moves are the ledger's.
+"""
+
+import hashlib
+import logging
+from collections import defaultdict
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from datetime import datetime
+from typing import Final, Literal
+
+from config.settings import Settings
+from dicom_node.header_child import HeaderChild, UnreadableHeader
+from dicom_node.identity import differences, doubts, identity_of
+from dicom_node.logs import alarm, event
+from dicom_node.net.conformance import is_read
+from dicom_node.results.context import is_ours
+from inference.headers import Header
+from storage import spool as spools
+from storage.ledger import Ledger
+from storage.rows import Arrival, Identity, InstanceRow, TombstoneRow
+from storage.spool import Spool, safe_name
+
+REJECTIONS: Final = {"113001": "rejected for quality reasons", "113037": "rejected for patient safety reasons",
+                     "113038": "incorrect modality worklist entry", "113039": "data retention policy expired"}
+WITHDRAW: Final = "withdraw-"  # incoming names of notes that `dicom-node withdraw` wrote
+_TAKE_BACK: Final = ("113001", "113037", "withdraw")
+
+Kind = Literal["image", "set_aside", "own", "note"]
+
+
+def kind_of(header: Header, incoming: str) -> Kind:
+    """What an instance is to this node."""
+    if header.note_title in REJECTIONS and (incoming.startswith(WITHDRAW) or not is_ours(header.model)):
+        return "note"
+    if is_ours(header.model):
+        return "own"
+    return "image" if is_read(header.sop_class_uid) else "set_aside"
+
+
+def file_digest(path_bytes: bytes) -> str:
+    """SHA-256 of a stored file."""
+    return hashlib.sha256(path_bytes).hexdigest()
+
+
+class _People:
+    """The identities of the studies of one batch, those that the batch brings included."""
+
+    def __init__(self, ledger: Ledger) -> None:
+        self._ledger = ledger
+        self._known: dict[str, list[tuple[str, Identity]]] = {}
+
+    def key_of(self, study_uid: str, person: Identity) -> tuple[str, str]:
+        """The key of this person in the study, and the doubt that they raise ("" for none)."""
+        known = self._known.get(study_uid)
+        if known is None:
+            known = self._known[study_uid] = [(row.key, row.identity) for row in self._ledger.identities(study_uid)]
+        found = ""
+        for key, identity in known:
+            what = doubts(identity, person)
+            if not what:
+                return key, ""
+            found = found or f"{', '.join(what)} differ{'s' if len(what) == 1 else ''} from the first images of the study"
+        key = f"p{len(known) + 1}"
+        known.append((key, person))
+        return key, found
+
+
+class Indexer:
+    """One turn files one batch."""
+
+    def __init__(self, settings: Settings, spool: Spool, ledger: Ledger) -> None:
+        self._settings = settings
+        self._spool = spool
+        self._ledger = ledger
+        self._headers = HeaderChild(settings.index.header_timeout_s)
+
+    def turn(self, now: datetime) -> int:
+        """File what waits, at most `index.batch_max`; returns how many files left `incoming/`."""
+        waiting = self._spool.arrivals(self._settings.index.batch_max)
+        left = 0
+        if waiting:
+            committed = self._ledger.committed([a.name for a in waiting])
+            self._spool.remove_arrivals(sorted(committed))
+            left = len(committed)
+            rest = [a for a in waiting if a.name not in committed]
+            left += self._file(rest, now)
+        self._note_associations(now)
+        return left
+
+    def close(self) -> None:
+        """End the header child."""
+        self._headers.close()
+
+    def _file(self, waiting: Sequence[spools.Arrival], now: datetime) -> int:
+        read: list[tuple[spools.Arrival, Header]] = []
+        quarantined, taken = 0, set()
+        for arrival in waiting:
+            try:
+                header = self._headers.read(arrival.path)
+            except UnreadableHeader as unreadable:
+                self._spool.quarantine(arrival.name, code=unreadable.code, text=unreadable.text, at=now)
+                alarm("unfiled", code=unreadable.code, why=unreadable.text)
+                quarantined += 1
+                continue
+            # a second copy in one batch waits for the next, where the ledger knows the first
+            if (header.study_instance_uid, header.sop_instance_uid) in taken:
+                continue
+            taken.add((header.study_instance_uid, header.sop_instance_uid))
+            read.append((arrival, header))
+        if not read:
+            return quarantined
+        rows = self._rows(read, now)
+        for study_uid in {row.study_uid for row in rows}:
+            self._spool.sync_study(study_uid)
+        self._ledger.file_batch(rows, now)
+        for (_, header), row in zip(read, rows, strict=True):
+            if row.kind == "note":
+                self._reject(header, row, now)
+        self._spool.remove_arrivals([row.incoming for row in rows])
+        event("index.filed", instances=len(rows), count=sum(row.verdict == "new" for row in rows))
+        return len(rows) + quarantined
+
+    def _rows(self, read: Sequence[tuple[spools.Arrival, Header]], now: datetime) -> list[Arrival]:
+        by_study: dict[str, list[str]] = defaultdict(list)
+        for _, header in read:
+            by_study[header.study_instance_uid].append(header.sop_instance_uid)
+        copies = {study: self._ledger.copies(study, sops) for study, sops in by_study.items()}
+        tombstones = self._ledger.tombstones([header.sop_instance_uid for _, header in read])
+        people = _People(self._ledger)
+        markers = {a.association: self._spool.associations.get(a.association) for a, _ in read}
+        rows = []
+        for arrival, header in read:
+            row = self._row(arrival, header, copies[header.study_instance_uid].get(header.sop_instance_uid, []), tombstones, people)
+            marker = markers[arrival.association]
+            rows.append(replace(row, calling_ae=marker.calling_ae if marker else ""))
+        return rows
+
+    def _row(self, arrival: spools.Arrival, header: Header, copies: Sequence[InstanceRow], tombstones: Mapping[str, TombstoneRow], people: _People) -> Arrival:
+        """Decide, and give the file its name in the study's folder."""
+        kind = kind_of(header, arrival.name)
+        sha256 = file_digest(arrival.path.read_bytes())
+        person = identity_of(header)
+        holds: list[tuple[str, str]] = []
+        verdict: Literal["new", "duplicate", "differs", "rejected"] = "new"
+        why, identity_key, place = "", None, "images"
+        live = [c for c in copies if not c.withdrawn]
+        withdrawn = [c for c in copies if c.withdrawn]
+        same = next((c for c in copies if c.sha256 == sha256 and (not c.withdrawn or not live)), None)
+        target = f"{safe_name(header.sop_instance_uid)}.dcm"
+        if kind in ("image", "set_aside"):
+            identity_key, doubt = people.key_of(header.study_instance_uid, person)
+            if doubt:
+                holds.append(("identity", doubt))
+        if same is not None and not same.withdrawn:
+            verdict, why, target = "duplicate", "the same bytes", same.file.split("/")[-1]
+        elif live:
+            verdict, why = self._compare(header, live)
+            if verdict == "differs" and kind == "image":
+                holds.append(("differs", f"an instance came again with another {why}"))
+        elif withdrawn and withdrawn[-1].withdrawn in _TAKE_BACK:
+            holds.append(("rejected_again", "an instance came again that was rejected"))
+        elif header.sop_instance_uid in tombstones and tombstones[header.sop_instance_uid] in ("113001", "113037"):
+            verdict, why, place = "rejected", REJECTIONS[tombstones[header.sop_instance_uid]], "withdrawn"
+        if verdict != "duplicate":
+            target = self._link(header, arrival, place)
+        return Arrival(
+            incoming=arrival.name, association=arrival.association, calling_ae="", received_at=arrival.received_at,
+            study_uid=header.study_instance_uid, series_uid=header.series_instance_uid, sop_uid=header.sop_instance_uid,
+            sop_class_uid=header.sop_class_uid, transfer_syntax_uid=header.transfer_syntax_uid, modality=header.modality, kind=kind,
+            file=f"{place}/{target}", size=arrival.size, sha256=sha256, header=header.to_json(), pixel_sha256=header.pixel_sha256, verdict=verdict,
+            identity=person, identity_key=identity_key, holds=tuple(holds), filled="", why=why, accession=header.accession.strip())
+
+    def _link(self, header: Header, arrival: spools.Arrival, place: str) -> str:
+        """Link under the first free name, or the name that this very file got before a crash."""
+        folder = self._spool.study_folder(header.study_instance_uid) / place
+        stem = safe_name(header.sop_instance_uid)
+        for number in range(1, 100):
+            target = f"{stem}.dcm" if number == 1 else f"{stem}~{number}.dcm"
+            path = folder / target
+            if not path.exists() or path.stat().st_ino == arrival.inode:
+                self._spool.file_into(header.study_instance_uid, arrival.name, target, place="withdrawn" if place == "withdrawn" else "images", sync=False)
+                return target
+        raise spools.NameTaken(what="a hundred copies of one instance", which=stem, do="look at what sends it")
+
+    def _compare(self, header: Header, live: Sequence[InstanceRow]) -> tuple[Literal["duplicate", "differs"], str]:
+        """A duplicate of any live copy is a duplicate; else what differs from the first."""
+        what = [differences(Header.from_json(copy.header), header) for copy in live]
+        if any(not found for found in what):
+            syntaxes = {copy.transfer_syntax_uid for copy in live}
+            return "duplicate", "the same instance" if header.transfer_syntax_uid in syntaxes else "the same headers in another transfer syntax"
+        return "differs", ", ".join(what[0])
+
+    def _reject(self, header: Header, row: Arrival, now: datetime) -> None:
+        code = "withdraw" if row.incoming.startswith(WITHDRAW) else header.note_title
+        moves = self._ledger.reject([sop for _, sop in header.note_references], code, by=row.calling_ae or "withdraw",
+                                    why=REJECTIONS[header.note_title], now=now)
+        for study_uid, file in moves:
+            self._spool.withdraw(study_uid, file.split("/")[-1])
+        event("index.rejected", logging.WARNING, code=code, count=len(moves))
+
+    def _note_associations(self, now: datetime) -> None:
+        """Tell the ledger which associations ended; their markers go when all their files are filed."""
+        waiting = {a.association for a in self._spool.arrivals()}
+        for marker in self._spool.associations:
+            end = marker.ended()
+            if end is None or marker.name in waiting:
+                continue
+            self._ledger.association_ended(marker.name, end, marker.files, marker.closed_at or now)
+            self._spool.associations.forget(marker.name)

@@ -1,0 +1,155 @@
+"""One series from files to a Reading, by two child processes: a decoder per job and the resident reader.
+
+Watches time between their reports, wall time and memory, and kills what is silent, slow or too large (promise 5: poison stays alone).
+Used by the worker and by `analyse`. Knows no ledger.
+"""
+
+import json
+import os
+import shutil
+import time
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any, Final
+
+from config.settings import Settings
+from dicom_node.errors import ChildDied, ReaderFailed, TurnedAway
+from dicom_node.processes import LineChild
+from inference.findings import Reading
+from inference.kept import load_reading
+
+START_S_MAX: Final = 300.0  # a cold disk and a large library
+TICK_S: Final = 1.0
+
+
+class ReadingRoom:
+    """Keeps the resident reader, starts a decoder for each job."""
+
+    def __init__(self, settings: Settings, scratch: Path, *, tick: Callable[[], None] = lambda: None,
+                 progress: Callable[[str, int, int], None] = lambda stage, done, total: None) -> None:
+        """`scratch`: folder for volumes, on a disk. `tick` is called about once a second while children work, and may raise."""
+        self._settings = settings
+        self._scratch = scratch
+        self._tick = tick
+        self._progress = progress
+        self._reader: LineChild | None = None
+        self._jobs = 0
+
+    def warm(self) -> None:
+        """Start the reader and wait until its models are loaded. Raises ReaderFailed."""
+        self._resident()
+
+    def read(self, files: Sequence[Path], out: Path, *, may_wait: bool = False) -> Reading:
+        """Read one series; `out` receives the Reading, synced, under its final name.
+
+        Raises TurnedAway for what the pixels show, ReaderFailed for what is worth another attempt.
+        """
+        folder = self._scratch / f"volume-{os.getpid()}"
+        shutil.rmtree(folder, ignore_errors=True)
+        folder.mkdir(parents=True, mode=0o700)
+        try:
+            started = time.monotonic()
+            self.decode(files, folder)
+            decoded_s = time.monotonic() - started
+            return self._read_volume(folder, out, decoded_s, may_wait=may_wait)
+        finally:
+            shutil.rmtree(folder, ignore_errors=True)
+
+    def decode(self, files: Sequence[Path], folder: Path) -> None:
+        """Write the volume of these files into `folder`."""
+        read = self._settings.read
+        job = folder / "job.json"
+        job.write_text(json.dumps({"files": [str(f) for f in files], "out": str(folder), "mib": read.decoder_mib_max, "cpu_s": int(read.wall_s_max),
+                              "gap": self._settings.select.gap}))
+        with LineChild("inference.decoder", str(job)) as decoder:
+            try:
+                self._follow(decoder, read.decoder_mib_max)
+            except ChildDied as died:
+                if (folder / "volume.json").exists() and died.what == "ended with exit code 0":
+                    return
+                raise ReaderFailed(what=f"the decoder {died.what}", do="see the log of the worker; the attempt is counted") from died
+
+    def _read_volume(self, folder: Path, out: Path, decoded_s: float, *, may_wait: bool) -> Reading:
+        reader = self._resident()
+        out.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
+        try:
+            reader.send(json.dumps({"volume": str(folder), "out": str(out), "nodules_max": self._settings.read.nodules_max, "decode_s": decoded_s,
+                               "may_wait": may_wait}))
+            self._follow(reader, self._settings.read.reader_mib_max)
+        except ChildDied as died:
+            self.close()
+            raise ReaderFailed(what=f"the reader {died.what}", do="see the log of the worker; the attempt is counted") from died
+        except TurnedAway:
+            raise
+        except BaseException:
+            self.close()
+            raise
+        self._jobs += 1
+        if self._jobs >= self._settings.read.jobs_per_reader_max:
+            self.close()
+        return load_reading(out)
+
+    def _follow(self, child: LineChild, mib_max: int) -> None:
+        """Wait for the end of one job, ticking. Returns at "done"; raises TurnedAway, ReaderFailed, ChildDied."""
+        read = self._settings.read
+        begun = heard = time.monotonic()
+        while True:
+            line = child.receive(TICK_S)
+            now = time.monotonic()
+            self._tick()
+            if line is not None:
+                heard = now
+                if self._ended(line):
+                    return
+            if now - begun > read.wall_s_max:
+                child.kill()
+                raise ReaderFailed(what=f"longer than read.wall_s_max ({read.wall_s_max:g} s)", which=child.what)
+            if now - heard > read.silence_s_max:
+                child.kill()
+                raise ReaderFailed(what=f"silent for read.silence_s_max ({read.silence_s_max:g} s)", which=child.what)
+            if child.rss_mib() > mib_max:
+                child.kill()
+                raise ReaderFailed(what=f"more than {mib_max} MiB of memory", which=child.what)
+
+    def _ended(self, line: dict[str, Any]) -> bool:
+        match line.get("event"):
+            case "done":
+                return True
+            case "progress":
+                self._progress(str(line.get("stage", "")), int(line.get("done", 0)), int(line.get("total", 0)))
+            case "error":
+                raise ReaderFailed(what=str(line.get("text", "an error without text")), which=str(line.get("code", "error")))
+            case "turned_away":
+                raise TurnedAway(str(line["outcome"]), str(line["code"]), str(line["text"]))
+            case None if "outcome" in line:
+                raise TurnedAway(str(line["outcome"]), str(line["code"]), str(line["text"]))
+        return False
+
+    def _resident(self) -> LineChild:
+        if self._reader is not None and self._reader.alive():
+            return self._reader
+        self.close()
+        child = LineChild("inference.resident", "--entry", self._settings.read.detector, "--device", self._settings.read.device)
+        begun = time.monotonic()
+        try:
+            while (line := child.receive(TICK_S)) is None or line.get("event") != "ready":
+                self._tick()
+                if line is not None and line.get("event") == "error":
+                    raise ReaderFailed(what=str(line.get("text")), which="inference.resident")
+                if time.monotonic() - begun > START_S_MAX:
+                    raise ReaderFailed(what=f"not ready after {START_S_MAX:g} s", which="inference.resident")
+        except ChildDied as died:
+            raise ReaderFailed(what=f"the reader {died.what} while starting", do="run `python -m inference.resident` by hand to see why") from died
+        except BaseException:
+            child.close()
+            raise
+        self._reader = child
+        self._jobs = 0
+        return child
+
+    def close(self) -> None:
+        """End the reader."""
+        if self._reader is not None:
+            self._reader.close()
+            self._reader = None
+
