@@ -47,7 +47,7 @@ _FOLDERS: Final = ("incoming", "associations", "unfiled", "studies", "journal")
 
 
 def safe_name(uid: str) -> str:
-    """A UID as a file or folder name. Outside `[0-9][0-9.]{0,63}` it becomes `x` and its SHA-256: it can't lead away."""
+    """A UID as a file or folder name. Outside `[0-9][0-9.]{0,63}` it is `x` and its SHA-256: none leads away."""
     if _UID.fullmatch(uid):
         return uid
     return "x" + _digest(uid)
