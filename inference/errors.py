@@ -1,12 +1,26 @@
-"""What can keep a series from being read.
+"""What can go wrong between files and findings.
 
     NodeError
-    └── ReadingError          `outcome` and `code` say what becomes of the series
-        ├── NoLung            passed over: not for us
-        ├── LungsCut          declined: too little of the lungs is there
-        ├── LungsMayComplete  wait: given back, no attempt counted
-        ├── NoDevice          failed: the device asked for does not work
-        └── UnreadableReading failed: a kept reading is damaged or of another format
+    ├── NotDicom                  no data set, or one that names no SOP Instance and study; it can't be filed
+    └── ReadingError              `outcome` and `code` say what becomes of the series
+        ├── Unfit                 declined: ours, but it can't be read
+        │   ├── NotOneVolume      two orientations, sizes, stacks or acquisitions in one series
+        │   │   ├── MissingSlices a gap between two slices
+        │   │   ├── UnevenSpacing slices at unequal distances
+        │   │   ├── SamePlace     two different slices at one position
+        │   │   ├── Tilted        slices are not stacked along their normal
+        │   │   └── TooFewSlices  nothing to stack
+        │   ├── NoGeometry        position, orientation, spacing or matrix is missing
+        │   ├── NoPixels          no pixel data, or fewer bytes than rows and columns ask for
+        │   ├── CannotDecode      the decoders can't read these pixels
+        │   ├── NotHounsfield     the values are no HU: scale, range or content says so
+        │   ├── NotForDisplay     a radiograph that can't be brought to display convention
+        │   └── TooLarge          more memory than the limit allows
+        ├── NoLung                passed over: not for us
+        ├── LungsCut              declined: too little of the lungs is there
+        ├── LungsMayComplete      wait: given back, no attempt counted
+        ├── NoDevice              failed: the device asked for does not work
+        └── UnreadableReading     failed: a kept reading is damaged or of another format
 """
 
 from typing import ClassVar
@@ -14,11 +28,96 @@ from typing import ClassVar
 from config.errors import NodeError
 
 
+class NotDicom(NodeError):
+    """No DICOM data set, or one without SOP Instance UID and Study Instance UID; the file can't be filed."""
+
+    code: ClassVar[str] = "not_dicom"
+
+
 class ReadingError(NodeError):
-    """A series was not read. `outcome`: what becomes of it; `code`: why, for machines."""
+    """A series was not read. `outcome`: what becomes of it; `code`: why, for machines; `what`: why, for people."""
 
     outcome: ClassVar[str] = "failed"
     code: ClassVar[str] = "reading"
+
+
+class Unfit(ReadingError):
+    """The series is one of ours, but what was sent can't be read."""
+
+    outcome = "declined"
+    code = "unfit"
+
+
+class NotOneVolume(Unfit):
+    """Two orientations, matrix sizes, stacks or acquisitions in one series."""
+
+    code = "not_one_acquisition"
+
+
+class MissingSlices(NotOneVolume):
+    """A gap between two slices; `what` names its length and both positions."""
+
+    code = "gap"
+
+
+class UnevenSpacing(NotOneVolume):
+    """The slices lie at unequal distances, and no single one is missing."""
+
+    code = "spacing"
+
+
+class SamePlace(NotOneVolume):
+    """Two slices at one position with different pixels."""
+
+    code = "duplicates"
+
+
+class Tilted(NotOneVolume):
+    """Gantry tilt: the slices are stacked along another direction than their normal."""
+
+    code = "tilt"
+
+
+class TooFewSlices(NotOneVolume):
+    """One slice, or none: nothing to stack."""
+
+    code = "too_few_slices"
+
+
+class NoGeometry(Unfit):
+    """Position, orientation, pixel spacing or matrix size is missing or makes no sense."""
+
+    code = "no_geometry"
+
+
+class NoPixels(Unfit):
+    """No pixel data, or fewer bytes than rows and columns ask for."""
+
+    code = "no_pixels"
+
+
+class CannotDecode(Unfit):
+    """The pinned decoders can't read these pixels."""
+
+    code = "cannot_decode"
+
+
+class NotHounsfield(Unfit):
+    """The values are no Hounsfield units: the scale, the range or the content says so."""
+
+    code = "not_hu"
+
+
+class NotForDisplay(Unfit):
+    """A radiograph that can't be brought to display convention (For Processing, colour, no content)."""
+
+    code = "not_for_display"
+
+
+class TooLarge(Unfit):
+    """More memory than the limit allows."""
+
+    code = "too_large"
 
 
 class NoLung(ReadingError):
