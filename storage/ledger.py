@@ -64,7 +64,7 @@ class Ledger:
 
     def tombstones(self, sop_uids: Collection[str]) -> dict[str, list[TombstoneRow]]:
         """Rejections that named an instance before it came."""
-        return self._read(rejection.tombstones, sop_uids)
+        return self._read(rejection.tombstones_of, sop_uids)
 
     def file_batch(self, arrivals: Sequence[Arrival], now: datetime) -> tuple[Filed, ...]:
         """Commit a batch, one entry per study. Names that are committed already are stepped over. A new image changes the study."""

@@ -11,7 +11,7 @@ from typing import Any, Protocol
 import sqlalchemy as sa
 
 from storage.errors import IllegalMove, NotFound, Stale
-from storage.states import STUDY_MOVES, DeliveryState, StudyMove, StudyState
+from storage.states import DELIVERY_MOVES, STUDY_MOVES, DeliveryMove, DeliveryState, StudyMove, StudyState
 from storage.tables import deliveries, events, instances, results, series, studies, study_leases
 
 WITHDRAW_ALL = "all"
@@ -172,16 +172,34 @@ def cancel(tx: Transaction, study_number: int, at: datetime, why: str, *which: s
     d = deliveries.c
     idle = sa.or_(d.state.in_([DeliveryState.PENDING, DeliveryState.DEAD]),
                   sa.and_(d.state == DeliveryState.SENT, d.commit_asked.is_(sa.true())))
-    rows = tx.sql.execute(sa.select(d.number, d.destination, d.state, d.may_have, d.result_key, d.kind)
-                          .where(d.study_number == study_number, idle, *which).order_by(d.number).with_for_update()).all()
+    rows = tx.sql.execute(sa.select(deliveries).where(d.study_number == study_number, idle, *which).order_by(d.number).with_for_update()).all()
     for row in rows:
         may_have = row.may_have or row.state == DeliveryState.SENT
-        tx.sql.execute(sa.update(deliveries).where(d.number == row.number, d.state == row.state)
-                       .values(state=DeliveryState.CANCELLED, ended_at=at, may_have=may_have))
-        tx.event("superseded", at, study=study_number, why=f"delivery {row.number} to {row.destination}: {why}", from_state=row.state,
-                 to_state=DeliveryState.CANCELLED)
+        move_delivery(tx, row, DeliveryMove.SUPERSEDE, at, why=why, ended_at=at, may_have=may_have)
         journal_delivery_end(tx, row, DeliveryState.CANCELLED, may_have, at)
     return len(rows)
+
+
+def move_delivery(tx: Transaction, row: sa.Row[Any], move: DeliveryMove, at: datetime, *, why: str = "", who: str | None = None,
+                  **values: Any) -> DeliveryState:
+    """Move a delivery as it was read, by the table, on its state and token; write the event; return the new state.
+
+    Raises:
+        IllegalMove, Stale.
+    """
+    was = DeliveryState(row.state)
+    state = DELIVERY_MOVES[was].get(move)
+    if state is None:
+        raise IllegalMove(what=f"'{move}' is no move of a delivery that is {was}", which=f"delivery {row.number}",
+                          do="look at `dicom-node deliveries list`")
+    moved = tx.sql.execute(
+        sa.update(deliveries).where(deliveries.c.number == row.number, deliveries.c.state == was, deliveries.c.token == row.token)
+        .values(state=state, **values))
+    if moved.rowcount != 1:
+        raise Stale(what="it changed meanwhile", which=f"delivery {row.number}", do="look again")
+    told = f"delivery {row.number} ({row.kind}) to {row.destination}"
+    tx.event(f"delivery: {move}", at, study=row.study_number, why=f"{told}: {why}" if why else told, who=who, from_state=was, to_state=state)
+    return state
 
 
 def journal_delivery_end(tx: Transaction, row: sa.Row[Any], state: str, may_have: bool, at: datetime) -> None:
