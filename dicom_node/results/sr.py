@@ -218,27 +218,18 @@ def _planar(nodule: Nodule, reading: Reading, sources: Mapping[str, Dataset], co
 
 def _numbers(nodule: Nodule, codes: Codes) -> Iterator[hd.sr.Measurement]:
     """Every number of the nodule, as `inference` rounded it; where a code demands %, times 100."""
-    error = nodule.size_error_mm
-    uncertain = None
-    if error is not None:
-        uncertain = hd.sr.MeasurementProperties(
-            upper_measurement_uncertainty=error, lower_measurement_uncertainty=error
-        )
 
-    def number(
-        name: Code, value: float, unit: Code, derivation: Code | None = None, of_voxels: bool = False
-    ) -> hd.sr.Measurement:
+    def number(name: Code, value: float, unit: Code, derivation: Code | None = None) -> hd.sr.Measurement:
         return hd.sr.Measurement(
             name=concept(name),
             value=value,
             unit=concept(unit),
             derivation=None if derivation is None else concept(derivation),
-            properties=uncertain if of_voxels else None,
         )
 
-    yield number(codes.long_axis, nodule.long_axis_mm, codes.unit_mm, of_voxels=True)
-    yield number(codes.short_axis, nodule.short_axis_mm, codes.unit_mm, of_voxels=True)
-    yield number(codes.diameter, nodule.mean_diameter_mm, codes.unit_mm, codes.mean, of_voxels=True)
+    yield number(codes.long_axis, nodule.long_axis_mm, codes.unit_mm)
+    yield number(codes.short_axis, nodule.short_axis_mm, codes.unit_mm)
+    yield number(codes.diameter, nodule.mean_diameter_mm, codes.unit_mm, codes.mean)
     yield number(codes.volume, nodule.volume_mm3, codes.unit_mm3)
     yield number(codes.attenuation, nodule.mean_hu, codes.unit_hu, codes.mean)
     if nodule.confidence is not None:
@@ -330,6 +321,7 @@ def _provenance(report: Report, shadow: shadows.Shadow, context: ResultContext) 
     for reading in report.readings:
         lines.append(f"Series {reading.series_instance_uid}: {len(reading.slices_read)} images read.")
         lines += [f"{task}: {what}." for task, what in algorithm_details(reading.algorithms).items()]
+        lines += _length_errors(reading)
         left_out: dict[str, list[str]] = {}
         for instance in reading.slices_left_out:
             left_out.setdefault(instance.why, []).append(instance.sop_instance_uid)
@@ -338,6 +330,18 @@ def _provenance(report: Report, shadow: shadows.Shadow, context: ResultContext) 
     if context.predecessor is not None:
         lines.append("This report replaces the one named as its predecessor.")
     return lines
+
+
+def _length_errors(reading: Reading) -> list[str]:
+    """Said in words: the content item for an uncertainty has its unit wrong in the library that builds it."""
+    errors: dict[float, list[str]] = {}
+    for nodule in reading.nodules or ():
+        if nodule.size_error_mm is not None:
+            errors.setdefault(nodule.size_error_mm, []).append(str(nodule.number))
+    return [
+        f"The voxel size alone can change a length by {error:.1f} mm (nodule {', '.join(numbers)})."
+        for error, numbers in sorted(errors.items())
+    ]
 
 
 def _segmented(file: Path) -> _Segmented:
