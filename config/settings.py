@@ -154,6 +154,9 @@ class Select(Section):
     gap: Literal["refuse", "partial"] = Field(
         default="refuse", description="What to do with a series that lacks slices inside."
     )
+    for_processing: bool = Field(
+        default=False, description="Read X-ray images For Processing too (detector values, without the maker's display)."
+    )
     words_chest: tuple[Word, ...] = Field(
         default=("chest", "thorax", "thorac", "lung", "pulmo", "cxr"),
         description="Words that call a series or study chest.",

@@ -4,6 +4,7 @@
     ├── NotDicom                  no data set, or one that names no SOP Instance and study; it can't be filed
     └── ReadingError              `outcome` and `code` say what becomes of the series
         ├── Unfit                 declined: ours, but it can't be read
+        │   ├── OnlyLocalizer     nothing but localizers
         │   ├── NotOneVolume      two orientations, sizes, stacks or acquisitions in one series
         │   │   ├── MissingSlices a gap between two slices
         │   │   ├── UnevenSpacing slices at unequal distances
@@ -46,6 +47,12 @@ class Unfit(ReadingError):
 
     outcome = "declined"
     code = "unfit"
+
+
+class OnlyLocalizer(Unfit):
+    """The series holds nothing but localizers (scout, topogram)."""
+
+    code = "localizer"
 
 
 class NotOneVolume(Unfit):
