@@ -8,6 +8,7 @@
         ├── LostLease          the study is no longer ours; whatever was made stays for the next
         ├── UsageFault         a command that cannot be carried out as said (exit 2)
         ├── Precondition       a command that is refused (exit 3)
+        ├── PortUnavailable    an address that we must listen on can't be had (exit 4)
         ├── NotReached         a destination could not be connected to or associated with (counts against its breaker)
         ├── Refused            a destination answered, and said no (counts against the delivery)
         └── NoAnswer           sent, and silence: the peer may have it
@@ -49,6 +50,10 @@ class UsageFault(ServiceError):
 
 class Precondition(ServiceError):
     """What was asked is refused as things stand; exit 3."""
+
+
+class PortUnavailable(ServiceError):
+    """An address that we must listen on can't be had; exit 4."""
 
 
 class NotReached(ServiceError):

@@ -3,7 +3,7 @@
 An object is kept when its bytes, its name and its folder are synced. Knows UIDs and bytes, not DICOM.
 
     incoming/        <association>-<n>.part, then .dcm: received, not yet in the ledger; the indexer's only work list
-    associations/    markers of who brought what (associations.py)
+    associations/    markers of who brought what (associations.py), and whom we turned away (refusals.py)
     unfiled/         what could not be filed, each with a .json that says why
     studies/         <two hex>/<Study UID>/{images,withdrawn,results}; the two are the first of the UID's SHA-256
     journal/         what a rebuild must not lose (journal.py)
@@ -37,6 +37,7 @@ from storage.disk import (
     write_synced,
 )
 from storage.errors import NameTaken, SpoolFull
+from storage.refusals import Refusals
 
 __all__ = ["Arrival", "DiskState", "Place", "Spool", "fsync_folder", "make_folder", "safe_name", "write_synced"]
 
@@ -84,6 +85,7 @@ class Spool:
         self.studies = self.root / "studies"
         self.journal = self.root / "journal"
         self.associations = Associations(self.root / "associations")
+        self.refusals = Refusals(self.associations.folder, self.associations.process)
 
     # Room
 

@@ -99,9 +99,6 @@ def rejection(result: int, source: int, diagnostic: int) -> str:
     return f"{reason} (transient)" if result == 2 else reason
 
 
-def is_storage(sop_class_uid: str) -> bool:
-    """Whether it is a storage class of the standard that we know by name."""
-    return sop_class_uid in _STORAGE
-
-
-_STORAGE: Final = frozenset(STORAGE_SOP_CLASSES)
+def is_read(sop_class_uid: str) -> bool:
+    """Whether objects of this class may be read; all others are set aside."""
+    return sop_class_uid in READ_SOP_CLASSES

@@ -101,6 +101,7 @@ class _Line:
 
     timeout_s: float
     reason: str = ""
+    opened: bool = False
     closed: threading.Event = field(default_factory=threading.Event)
 
     def handlers(self) -> list[Any]:
@@ -111,6 +112,7 @@ class _Line:
         ]
 
     def _opened(self, event: Any) -> None:
+        self.opened = True
         line = event.assoc.dul.socket.socket
         line.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
         line.settimeout(self.timeout_s)  # else a peer that reads nothing blocks a send for ever
@@ -215,11 +217,11 @@ class Sender:
             )
         except OSError as fault:  # its name is not known
             raise NotReached(what=f"{fault.strerror or fault}", which=_which(peer), do=_CHECK_ADDRESS) from fault
-        if not association.is_established:
+        if not (association.is_established or association.rejected_contexts):  # (it ends when all are rejected)
             association.abort()
             if association.is_rejected:
                 raise NotReached(what=line.reason or "rejected", which=_which(peer), do=_ASK_PEER)
-            what = "no association, or none in time" if line.closed.is_set() else "no connection"
+            what = "connected, but no association came about" if line.opened else "no connection"
             raise NotReached(what=what, which=_which(peer), do=_CHECK_ADDRESS)
         try:
             yield association, line
