@@ -1,0 +1,210 @@
+"""A PNG of what was marked: for each nodule its key slice with the outline, above them where in the chest it lies.
+
+For people who look at a demonstration or at a node's own files, never a DICOM object and never evidence: no name, no
+identifier,
+"RESEARCH - NOT FOR DIAGNOSIS" on every part. Colours are those of the segments in the SEG.
+"""
+
+from pathlib import Path
+from typing import Final
+
+import numpy as np
+import numpy.typing as npt
+from PIL import Image, ImageDraw, ImageFont
+
+from dicom_node.results.seg import colour_of
+from inference.findings import NOT_REVIEWED, RESEARCH, Nodule, Reading, Status
+from inference.volume import Volume
+
+Rgb = tuple[int, int, int]
+Grey = npt.NDArray[np.uint8]
+
+WINDOW_HU: Final = (-1350.0, 150.0)  # the usual lung window, level -600, width 1500
+TILE_PX: Final = 300
+TILES_A_ROW: Final = 4
+_TILE_MM_MIN: Final = 50.0
+_CAPTION_PX: Final = 40
+_OVERVIEW_PX: Final = 300
+_GAP_PX: Final = 6
+_WHITE: Final = (235, 235, 235)
+_DIM: Final = (165, 165, 165)
+_WARNING: Final = (255, 196, 84)
+_LETTERS: Final = (("R", "L"), ("A", "P"), ("F", "H"))  # ends of the LPS axes, negative then positive
+
+
+def draw_key_slices(reading: Reading, volume: Volume, path: Path) -> None:
+    """Write the picture of one reading as PNG; the same reading and volume give the same bytes.
+
+    Args:
+        volume: the one that was read; `hu` may be memory-mapped, only key slices and two projections are taken from it.
+    """
+    nodules = reading.nodules or ()
+    rows = -(-len(nodules) // TILES_A_ROW)
+    width = TILES_A_ROW * (TILE_PX + _GAP_PX) + _GAP_PX
+    top = _OVERVIEW_PX + 2 * _GAP_PX
+    canvas = Image.new("RGB", (width, top + rows * (TILE_PX + _CAPTION_PX + _GAP_PX) + _GAP_PX), (12, 12, 12))
+    canvas.paste(_overview(reading, volume, width - 2 * _GAP_PX), (_GAP_PX, _GAP_PX))
+    for n, nodule in enumerate(nodules):
+        row, column = divmod(n, TILES_A_ROW)
+        place = (_GAP_PX + column * (TILE_PX + _GAP_PX), top + row * (TILE_PX + _CAPTION_PX + _GAP_PX))
+        canvas.paste(_tile(nodule, volume), place)
+    canvas.save(path, format="PNG", optimize=True)
+
+
+def rgb_of(lab: tuple[float, float, float]) -> Rgb:
+    """CIELab (D50, as in DICOM's PCS) to 8-bit sRGB; what lies outside is clipped."""
+    fy = (lab[0] + 16) / 116
+    f = np.array([fy + lab[1] / 500, fy, fy - lab[2] / 200])
+    xyz = np.where(f > 6 / 29, f**3, 3 * (6 / 29) ** 2 * (f - 4 / 29)) * (0.9642, 1.0, 0.8249)
+    to_linear = np.array([(3.1339, -1.6169, -0.4906), (-0.9788, 1.9161, 0.0335), (0.0719, -0.2290, 1.4052)])
+    linear = np.clip(to_linear @ xyz, 0, 1)
+    encoded = np.where(linear <= 0.0031308, 12.92 * linear, 1.055 * linear ** (1 / 2.4) - 0.055)
+    red, green, blue = (int(c) for c in np.rint(encoded * 255))
+    return red, green, blue
+
+
+def _grey(hu: npt.NDArray[np.generic], low: float, high: float) -> Grey:
+    return np.asarray(np.clip((hu.astype(np.float32) - low) / (high - low), 0, 1) * 255, np.uint8)
+
+
+def _font(size: int) -> ImageFont.FreeTypeFont | ImageFont.ImageFont:
+    return ImageFont.load_default(size)
+
+
+def _ends(direction: npt.NDArray[np.float64]) -> tuple[str, str]:
+    """Letters of the patient's sides at the first and the last voxel along a direction (LPS)."""
+    axis = int(np.argmax(np.abs(direction)))
+    negative, positive = _LETTERS[axis]
+    return (negative, positive) if direction[axis] > 0 else (positive, negative)
+
+
+def _tile(nodule: Nodule, volume: Volume) -> Image.Image:
+    """The key slice around the nodule, always the same number of mm on a side, outline on the edges of its pixels."""
+    _, row_mm, column_mm = volume.spacing_mm
+    side_mm = max(_TILE_MM_MIN, 2.5 * nodule.long_axis_mm)
+    k, (column, row) = nodule.key_slice.slice_index, nodule.key_slice.centre_px
+    left, top = column - side_mm / column_mm / 2, row - side_mm / row_mm / 2
+    box = (left, top, left + side_mm / column_mm, top + side_mm / row_mm)
+    whole = Image.fromarray(_grey(volume.hu[k], *WINDOW_HU))
+    picture = whole.transform(
+        (TILE_PX, TILE_PX), Image.Transform.EXTENT, box, resample=Image.Resampling.BICUBIC, fillcolor=0
+    ).convert("RGB")
+    draw = ImageDraw.Draw(picture)
+    colour = rgb_of(colour_of(nodule.number))
+    scale = (TILE_PX / (box[2] - box[0]), TILE_PX / (box[3] - box[1]))
+    for a, b in _edges(nodule, k):
+        ends = [((x - left) * scale[0], (y - top) * scale[1]) for x, y in (a, b)]
+        draw.line([ends[0], ends[1]], fill=colour, width=2)
+    _marks(draw, volume.affine[:3, 2], volume.affine[:3, 1], (TILE_PX, TILE_PX))
+    _scale_bar(draw, TILE_PX / side_mm)
+    return _captioned(picture, nodule, colour)
+
+
+def _edges(nodule: Nodule, k: int) -> list[tuple[tuple[float, float], tuple[float, float]]]:
+    """The edges between mask and not mask on slice k, as (column, row) ends counted from the image's corner."""
+    crop = np.pad(nodule.mask.voxels[k - nodule.mask.start[0]], 1)
+    _, top, left = nodule.mask.start
+    edges = []
+    for row, column in np.argwhere(crop[:-1] != crop[1:]):  # between row and the next one
+        x, y = float(left + column - 1), float(top + row)
+        edges.append(((x, y), (x + 1, y)))
+    for row, column in np.argwhere(crop[:, :-1] != crop[:, 1:]):
+        x, y = float(left + column), float(top + row - 1)
+        edges.append(((x, y), (x, y + 1)))
+    return edges
+
+
+def _marks(
+    draw: ImageDraw.ImageDraw,
+    across: npt.NDArray[np.float64],
+    down: npt.NDArray[np.float64],
+    size: tuple[int, int],
+) -> None:
+    """The patient's sides, at the left and the right edge and on top."""
+    left, right = _ends(across)
+    above, _ = _ends(down)
+    middle = size[1] // 2
+    draw.text((6, middle), left, fill=_WHITE, font=_font(17), anchor="lm")
+    draw.text((size[0] - 6, middle), right, fill=_WHITE, font=_font(17), anchor="rm")
+    draw.text((size[0] // 2, 4), above, fill=_WHITE, font=_font(17), anchor="ma")
+
+
+def _scale_bar(draw: ImageDraw.ImageDraw, px_a_mm: float) -> None:
+    y = TILE_PX - 12
+    draw.line([(10, y), (10 + 10 * px_a_mm, y)], fill=_WHITE, width=3)
+    draw.text((10, y - 4), "10 mm", fill=_WHITE, font=_font(13), anchor="lb")
+
+
+def _captioned(picture: Image.Image, nodule: Nodule, colour: Rgb) -> Image.Image:
+    tile = Image.new("RGB", (TILE_PX, TILE_PX + _CAPTION_PX), (28, 28, 28))
+    tile.paste(picture, (0, 0))
+    draw = ImageDraw.Draw(tile)
+    size = f"{nodule.long_axis_mm:.1f} x {nodule.short_axis_mm:.1f} mm, {nodule.volume_mm3} mm3"
+    draw.text((6, TILE_PX + 3), f"Nodule {nodule.number}", fill=colour, font=_font(15))
+    draw.text((TILE_PX - 6, TILE_PX + 4), size, fill=_WHITE, font=_font(13), anchor="ra")
+    draw.text((6, TILE_PX + 23), RESEARCH, fill=_WARNING, font=_font(11))
+    if nodule.site:
+        draw.text((TILE_PX - 6, TILE_PX + 23), nodule.site, fill=_DIM, font=_font(11), anchor="ra")
+    return tile
+
+
+def _overview(reading: Reading, volume: Volume, width: int) -> Image.Image:
+    """The chest from the front and from the side (means along the rays), a dot for each nodule, and what is said."""
+    strip = Image.new("RGB", (width, _OVERVIEW_PX), (28, 28, 28))
+    x = 0
+    for axis in (1, 2):  # along rows: from the front; along columns: from the side
+        view = _projection(reading, volume, axis)
+        strip.paste(view, (x, 0))
+        x += view.width + _GAP_PX
+    draw = ImageDraw.Draw(strip)
+    draw.text((x + 10, 12), RESEARCH, fill=_WARNING, font=_font(20))
+    draw.text((x + 10, 42), f"Software result, {NOT_REVIEWED}", fill=_DIM, font=_font(14))
+    y = 74
+    for line, colour in _lines(reading):
+        draw.text((x + 10, y), line, fill=colour, font=_font(15))
+        y += 20
+    return strip
+
+
+def _lines(reading: Reading) -> list[tuple[str, Rgb]]:
+    nodules = reading.nodules or ()
+    said: list[tuple[str, Rgb]] = []
+    if reading.status is Status.PARTIAL:
+        said.append((f"Read in part: {reading.reason.text if reading.reason else 'not the whole lungs'}", _WARNING))
+    elif not nodules:
+        said.append(("0 nodules marked; this does not exclude nodules", _WHITE))
+    for nodule in nodules[:10]:
+        text = f"{nodule.number}   {nodule.long_axis_mm:.1f} mm   {nodule.site or ''}"
+        said.append((text, rgb_of(colour_of(nodule.number))))
+    if len(nodules) > 10:
+        said.append((f"and {len(nodules) - 10} more", _WHITE))
+    return said
+
+
+def _projection(reading: Reading, volume: Volume, axis: int) -> Image.Image:
+    """Mean HU along `axis` (1 rows, 2 columns), head up, in true proportions."""
+    other = 3 - axis
+    mean = np.stack([np.clip(plane, -1024, 1500).mean(axis=axis - 1) for plane in volume.hu])
+    low, high = float(np.percentile(mean, 5)), float(np.percentile(mean, 99.5))
+    upside_down = volume.affine[2, 0] > 0  # k ascends towards the head
+    grey = _grey(mean[::-1] if upside_down else mean, low, max(high, low + 1))
+    mm = volume.spacing_mm
+    height_mm, width_mm = grey.shape[0] * mm[0], grey.shape[1] * mm[other]
+    scale = min(_OVERVIEW_PX / height_mm, 1.4 * _OVERVIEW_PX / width_mm)  # px a mm
+    size = (max(1, round(width_mm * scale)), max(1, round(height_mm * scale)))
+    inner = Image.fromarray(grey).resize(size, Image.Resampling.BICUBIC).convert("RGB")
+    view = Image.new("RGB", (size[0], _OVERVIEW_PX), (0, 0, 0))
+    offset = (_OVERVIEW_PX - size[1]) // 2
+    view.paste(inner, (0, offset))
+    draw = ImageDraw.Draw(view)
+    to_voxel = np.linalg.inv(volume.affine)
+    for nodule in reading.nodules or ():
+        kji = to_voxel @ np.array([*nodule.centre_lps_mm, 1.0])
+        k = grey.shape[0] - 1 - kji[0] if upside_down else kji[0]
+        x, y = (kji[other] + 0.5) * mm[other] * scale, offset + (k + 0.5) * mm[0] * scale
+        colour = rgb_of(colour_of(nodule.number))
+        draw.ellipse([x - 6, y - 6, x + 6, y + 6], outline=colour, width=2)
+        draw.text((x + 8, y - 8), str(nodule.number), fill=colour, font=_font(14))
+    down = -volume.affine[:3, 0] if upside_down else volume.affine[:3, 0]
+    _marks(draw, volume.affine[:3, other], down, view.size)
+    return view
