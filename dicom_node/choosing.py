@@ -7,12 +7,13 @@ the choice gets a digest: equal digests mean that the same instances of the same
 import hashlib
 import json
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime
 from typing import Final
+from zoneinfo import ZoneInfo
 
 from config.settings import Settings
-from inference.findings import NotRead, Reason
+from inference.findings import LeftOut, NotRead, Reading, Reason
 from inference.headers import Header
 from inference.selection import Choice, Found, SeriesView, choose
 from storage.rows import InstanceRow, SeriesRow, SeriesVerdict, StudyView
@@ -80,12 +81,22 @@ def chosen_of(view: StudyView, settings: Settings, *, judge_age: bool = True) ->
         series.append(SeriesView(
             series_instance_uid=row.series_uid, headers=tuple(_header(i) for i in mine), received_at=row.first_at if age else None,
             found=Found(found["outcome"], Reason(found["code"], found["text"])) if found else None))
-    choice = choose(series, settings.select, models=MODELS)
+    choice = choose(series, settings.select, models=MODELS, zone=ZoneInfo(settings.site.timezone))
     by_uid = {row.series_uid: row for row in view.series}
     verdicts = [SeriesVerdict(by_uid[v.series_instance_uid].id, Outcome(v.outcome), v.reason.code if v.reason else "", v.reason.text if v.reason else "")
                 for v in choice.verdicts]
     verdicts += [SeriesVerdict(row.id, Outcome.PASSED_OVER, IDENTITY.code, IDENTITY.text) for row in others if row.state is not SeriesState.WITHDRAWN]
     return Chosen(choice, tuple(verdicts), _digest(choice, live, identity_key), identity_key, live)
+
+
+def left_out_of(choice: Choice, series_uid: str) -> tuple[LeftOut, ...]:
+    """Images of a chosen series that are not read (localizers, repeats, lateral views)."""
+    return next((v.left_out for v in choice.verdicts if v.series_instance_uid == series_uid), ())
+
+
+def with_left_out(reading: Reading, left_out: tuple[LeftOut, ...]) -> Reading:
+    """The reading with the images that the choice left out beside those that the volume did."""
+    return replace(reading, slices_left_out=(*reading.slices_left_out, *left_out))
 
 
 def to_read_now(choice: Choice) -> tuple[str, ...]:

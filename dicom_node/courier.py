@@ -18,7 +18,7 @@ from typing import Final, Protocol
 from config.settings import Ehr, Pacs, Settings
 from dicom_node.errors import NoAnswer, NotReached, Refused
 from dicom_node.logs import alarm, event
-from dicom_node.net.scu import Peer, Sender
+from dicom_node.net.scu import Sender
 from hl7 import client
 from hl7 import errors as hl7_errors
 from hl7.ack import AnswerKind
@@ -48,13 +48,13 @@ class DicomChannel:
 
     def __init__(self, pacs: Pacs, settings: Settings) -> None:
         self.name = pacs.name
-        self._peer = Peer(ae_title=pacs.ae_title, host=pacs.host, port=pacs.port)
-        self._sender = Sender(calling_ae=settings.receive.ae_title, timeout_s=settings.delivery.timeout_s)
+        self._peer = pacs
+        self._sender = Sender(settings.receive.ae_title, settings.delivery.timeout_s)
 
     def send(self, files: Sequence[Path], control_id: str, on_connected: Callable[[], None]) -> str:
         """See Channel."""
         outcome = self._sender.store(files, self._peer, on_connected=on_connected)
-        return outcome.summary
+        return "; ".join((f"{len(outcome.instances)} objects stored", *outcome.warnings))
 
 
 class MllpChannel:

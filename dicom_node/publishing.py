@@ -19,6 +19,7 @@ from dicom_node.results.context import Device, OrderNumbers, ResultContext, Writ
 from dicom_node.results.seg import write_seg
 from dicom_node.results.sr import write_sr
 from dicom_node.results.uids import control_id, result_key, tracking_uid
+from hl7.context import Order, Patient, StudyRef
 from hl7.errors import Hl7Error
 from hl7.oru import render_oru
 from inference.findings import NotRead, Reading, Reason, Report
@@ -224,6 +225,22 @@ def _messages(request: Request, report: Report, key: str, sr_uid: str, folder: P
     return files, "" if files else "; ".join(faults)
 
 
+def message_context(request: Request, settings: Settings) -> dict[str, Any]:
+    """Patient, order and study of the messages, kept so that a withdrawal takes back under the very same."""
+    headers = _headers_read(request)
+    person = person_of(headers)
+    study = study_of(headers, ZoneInfo(settings.site.timezone))
+    return {"patient": vars(patient_of(person, settings.site.assigning_authority)), "order": vars(order_of(headers, person)),
+            "study": {**vars(study), "observed_at": study.observed_at.isoformat() if study.observed_at else None}}
+
+
+def parties_of(context: Mapping[str, Any]) -> tuple[Patient, Order, StudyRef]:
+    """What `message_context` kept."""
+    study = context["study"]
+    at = datetime.fromisoformat(study["observed_at"]) if study["observed_at"] else None
+    return Patient(**context["patient"]), Order(**context["order"]), StudyRef(**{**study, "observed_at": at})
+
+
 def _manifest(request: Request, report: Report, key: str, written: Sequence[Written], messages: Mapping[str, str], no_oru: str, settings: Settings) -> dict[str, Any]:
     """What a rebuild and a courier need to know of the folder."""
     objects = [{"kind": w.kind, "path": w.path.name, "sha256": w.sha256, "size": w.size, "sop_class_uid": w.sop_class_uid,
@@ -237,7 +254,7 @@ def _manifest(request: Request, report: Report, key: str, written: Sequence[Writ
         "format": 1, "key": key, "kind": "result", "study_instance_uid": request.study_instance_uid, "revision": request.revision,
         "previous_key": request.previous.key if request.previous else "", "status": str(report.status), "choice_digest": request.choice_digest,
         "identity_key": request.identity_key, "identity": vars(person), "used_numbers": used_numbers(report, request.previous),
-        "content_at": request.content_at.isoformat(), "software": report.software, "no_oru": no_oru,
+        "content_at": request.content_at.isoformat(), "software": report.software, "no_oru": no_oru, "message": message_context(request, settings),
         "inputs_digest": inputs_digest(request.choice_digest, request.weights, settings, request.device.software_version),
         "objects": objects,
         "destinations": [_destination_json(d) for d in _destinations(objects, settings)] if leaves else [],

@@ -39,8 +39,10 @@ class ReadingRoom:
         """Start the reader and wait until its models are loaded. Raises ReaderFailed."""
         self._resident()
 
-    def read(self, files: Sequence[Path], out: Path, *, may_wait: bool = False) -> Reading:
+    def read(self, files: Sequence[Path], out: Path, *, may_wait: bool = False, on_volume: Callable[[Path, Reading], None] | None = None) -> Reading:
         """Read one series; `out` receives the Reading, synced, under its final name.
+
+        `on_volume` is called with the folder of the decoded volume and the Reading before the folder goes (for pictures).
 
         Raises TurnedAway for what the pixels show, ReaderFailed for what is worth another attempt.
         """
@@ -51,7 +53,10 @@ class ReadingRoom:
             started = time.monotonic()
             self.decode(files, folder)
             decoded_s = time.monotonic() - started
-            return self._read_volume(folder, out, decoded_s, may_wait=may_wait)
+            reading = self._read_volume(folder, out, decoded_s, may_wait=may_wait)
+            if on_volume is not None:
+                on_volume(folder, reading)
+            return reading
         finally:
             shutil.rmtree(folder, ignore_errors=True)
 

@@ -16,8 +16,9 @@ from pathlib import Path
 from typing import Any, Final
 
 from config.catalogue import find_entry
+from config.errors import NodeError
 from config.settings import Settings
-from dicom_node.choosing import Chosen, chosen_of, found_json, to_read_now
+from dicom_node.choosing import Chosen, chosen_of, found_json, left_out_of, to_read_now, with_left_out
 from dicom_node.errors import LostLease, ReaderFailed, TurnedAway
 from dicom_node.logs import alarm, event
 from dicom_node.publishing import (
@@ -38,12 +39,13 @@ from inference.errors import UnreadableReading
 from inference.findings import Reading, Reason
 from inference.headers import Header
 from inference.kept import load_reading
-from storage.errors import StorageError
+from storage.errors import LedgerCorrupt, LedgerMissing, LedgerReplaced, StorageError
 from storage.ledger import Ledger
 from storage.rows import NewResult, SeriesRow, StudyClaim, StudyView
 from storage.spool import Spool, make_folder
 from storage.states import Outcome, StudyMove
 
+FATAL: Final = (LedgerReplaced, LedgerMissing, LedgerCorrupt)
 _MAY_WAIT: Final = "lungs_may_complete"
 _ROUNDS_MAX: Final = 500  # series of one study; each round settles at least one
 
@@ -101,18 +103,28 @@ class Worker:
             self._do(claim)
         except LostLease:
             event("study.lost", logging.WARNING, study=claim.study_number)
-        except ReaderFailed as failed:
-            wait_s = self._settings.read.backoff_s * 2 ** (claim.attempts - 1)
-            event("study.retry", logging.WARNING, study=claim.study_number, attempts=claim.attempts, why=str(failed))
-            self._give_back(claim, StudyMove.RETRY, counted=True, why=str(failed), not_before=self._clock() + timedelta(seconds=wait_s))
+        except FATAL:
+            raise  # the ledger is gone or another: the role ends
+        except StorageError as lost:
+            event("study.lost", logging.WARNING, study=claim.study_number, why=lost.what)
+            self._retry(claim, lost)
+        except Exception as failed:  # noqa: BLE001 - whatever it was, it costs this study an attempt and no other anything
+            self._retry(claim, failed)
+        except BaseException:
+            self._give_back(claim, StudyMove.RETRY, counted=False, why="the worker was stopped", not_before=None)
+            raise
         finally:
             self._job = None
         return 1
 
+    def _retry(self, claim: StudyClaim, failed: Exception) -> None:
+        wait_s = self._settings.read.backoff_s * 2 ** (claim.attempts - 1)
+        why = str(failed) if isinstance(failed, NodeError) else f"{type(failed).__name__}: {failed}"[:300]
+        event("study.retry", logging.WARNING, study=claim.study_number, attempts=claim.attempts, error=type(failed).__name__)
+        self._give_back(claim, StudyMove.RETRY, counted=True, why=why, not_before=self._clock() + timedelta(seconds=wait_s))
+
     def close(self) -> None:
-        """End the children; a job in hand goes back to the queue and does not count."""
-        if self._job is not None:
-            self._give_back(self._job.claim, StudyMove.RETRY, counted=False, why="the worker was stopped", not_before=None)
+        """End the children."""
         self._room.close()
 
     def _tick(self) -> None:
@@ -153,14 +165,15 @@ class Worker:
 
     def _read(self, claim: StudyClaim, view: StudyView, row: SeriesRow, chosen: Chosen) -> Reading | None:
         """The Reading of one series, kept or made; None when it was turned away (noted in the ledger) or given back."""
-        instances = chosen.live[row.series_uid]
-        sources = self._sources(view, row.series_uid, chosen)
+        left_out = left_out_of(chosen.choice, row.series_uid)
+        unread = {left.sop_instance_uid for left in left_out}
+        sources = [s for s in self._sources(view, row.series_uid, chosen) if s.header.sop_instance_uid not in unread]
         folder = self._spool.study_folder(view.study.study_uid) / "readings"
         make_folder(folder)
         out = folder / f"{reading_key(sources, self._settings, self._device.software_version)}.json"
         if out.exists():
             try:
-                return load_reading(out)
+                return with_left_out(load_reading(out), left_out)
             except UnreadableReading:
                 out.unlink()
         attempt = self._ledger.start_series(claim, row.id, self._clock())
@@ -169,9 +182,9 @@ class Worker:
             self._note(claim, row, chosen, Outcome.FAILED, "attempts", text)
             alarm("series_failed", study=view.study.number, series=row.id, attempts=attempt - 1)
             return None
-        event("series.reading", study=view.study.number, series=row.id, instances=len(instances), attempts=attempt)
+        event("series.reading", study=view.study.number, series=row.id, instances=len(sources), attempts=attempt)
         try:
-            return self._room.read([s.path for s in sources], out, may_wait=self._may_wait(view, row))
+            return with_left_out(self._room.read([s.path for s in sources], out, may_wait=self._may_wait(view, row)), left_out)
         except TurnedAway as away:
             if away.code == _MAY_WAIT:
                 self._give_back(claim, StudyMove.WAIT, counted=False, why=away.text, not_before=None, series_id=row.id)
