@@ -34,7 +34,7 @@ def send(host: str, port: int, message: bytes, *, control_id: str, timeout_s: fl
     started = time.monotonic()
     try:
         connection = socket.create_connection((host, port), timeout=timeout_s)
-    except OSError as error:
+    except (OSError, UnicodeError) as error:  # UnicodeError: a name that is no host name
         do = "is the listener running, are address and port right?"
         raise NotReached(f"no connection: {error}", where, do) from error
     with connection:
@@ -46,12 +46,12 @@ def send(host: str, port: int, message: bytes, *, control_id: str, timeout_s: fl
 
 def _converse(connection: socket.socket, framed: bytes, control_id: str, deadline: float, where: str) -> Answer:
     """Send and wait on an open connection."""
-    connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
     frames = Deframer(ANSWER_BYTES_MAX)
     others = 0
     received = 0
     end = "the deadline passed"
     try:
+        connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
         connection.settimeout(max(deadline - time.monotonic(), 0.001))
         connection.sendall(framed)
         while (left := deadline - time.monotonic()) > 0:

@@ -14,6 +14,7 @@ from hl7.text import components, escape, escape_lines, repetitions
 from inference.findings import Algorithm, Finding, Nodule, Report, Status, sentences
 
 EXAM: Final = "0"
+TEXT_MAX: Final = 20000
 
 # Names that no site remaps: DICOM's own, and ours where no standard has the concept.
 TRACKING_UID: Final = Code("112040", "DCM", "Tracking Unique Identifier")
@@ -61,13 +62,18 @@ def _exam(report: Report, codes: Codes, sr_uid: str) -> Iterator[Observation]:
     yield Observation("HD", codes.study_reference, EXAM, escape(report.study_instance_uid))
     if sr_uid:
         yield Observation("HD", codes.report_reference, EXAM, escape(sr_uid))
-    yield Observation("TX", codes.summary, EXAM, escape_lines(" ".join(sentences(report))))
+    yield Observation("TX", codes.summary, EXAM, escape_lines(_bounded(" ".join(sentences(report)))))
     yield Observation("CWE", codes.summary_of_analyses, EXAM, coded(_status(report, codes)))
     if _looked_and_none(report):
         yield Observation("CWE", codes.nodule, EXAM, coded(codes.not_detected))
     algorithms = dict.fromkeys(a for r in report.readings for a in r.algorithms)
     if algorithms:
         yield Observation("ST", ALGORITHMS, EXAM, repetitions([_algorithm(a) for a in algorithms]))
+
+
+def _bounded(text: str) -> str:
+    """A TX holds 65536 characters (2.A.79), escapes among them; a study of many odd series can have much to say."""
+    return text if len(text) <= TEXT_MAX else text[:TEXT_MAX] + " ... (cut; the report has all of it)"
 
 
 def _status(report: Report, codes: Codes) -> Code:

@@ -100,6 +100,12 @@ def test_nobody_listening_is_not_reached() -> None:
         send("127.0.0.1", port, MESSAGE, control_id="MSG00001", timeout_s=5)
 
 
+def test_a_host_that_has_no_address_is_not_reached() -> None:
+    for host in ("no-such-host.invalid", "a..b"):
+        with pytest.raises(NotReached):
+            send(host, 2575, MESSAGE, control_id="MSG00001", timeout_s=5)
+
+
 def test_a_peer_that_closes_without_a_word_is_no_answer() -> None:
     with listening(closes=True) as listener, pytest.raises(NoAnswer, match="closed the connection"):
         ask(listener)

@@ -342,3 +342,10 @@ def test_attributes_of_a_graded_nodule_are_codes_and_scores() -> None:
 
 def test_unescape_reads_what_other_systems_write() -> None:
     assert unescape("a\\T\\b\\.br\\c\\X41\\\\H\\d\\N\\ \\Zx\\") == "a&b\ncAd \\Zx\\"
+
+
+def test_a_very_long_text_is_cut_with_a_word_about_it() -> None:
+    message = render(replace(NOT_ANALYSED, notes=("~" * 90000,)))
+    text = next(o for o in segments(message, "OBX") if o.value(2) == "TX")
+    assert len(text.field(5)) <= 65536
+    assert text.value(5).endswith("(cut; the report has all of it)")
