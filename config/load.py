@@ -1,4 +1,7 @@
-"""The configuration file and the environment in; one Settings out, or one report of all faults."""
+"""The configuration file and the environment in; one Settings out, or one report of all faults.
+
+Also the door to what is said of settings that are right (`review.py`).
+"""
 
 import copy
 import json
@@ -15,7 +18,10 @@ from config.environment import apply_environment
 from config.errors import ConfigurationError
 from config.faults import Place, Tree, fault_lines, key_at
 from config.keys import repeated_sections, sections
+from config.review import digest, doubts, loosened
 from config.settings import Settings, contradictions
+
+__all__ = ["digest", "doubts", "load", "loosened", "read_toml"]
 
 
 def load(path: Path | None, environ: Mapping[str, str]) -> Settings:
