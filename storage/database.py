@@ -1,8 +1,8 @@
 """The database under the ledger: engine, pragmas, transactions, migrations.
 
-SQLite: WAL, synchronous=FULL, foreign keys, `BEGIN IMMEDIATE` for writers, a busy timeout. A file on a network file system is
-refused, and every transaction checks that the file at the path is the one that is open. The SQL above is portable; PostgreSQL by URL
-comes later. Every error of the driver that asks for a remedy of ours is translated here.
+SQLite: WAL, synchronous=FULL, foreign keys, `BEGIN IMMEDIATE` for writers, a busy timeout. A file on a network file
+system is refused, and every transaction checks that the file at the path is the one that is open. The SQL above is
+portable; PostgreSQL by URL comes later. Every error of the driver that asks for a remedy of ours is translated here.
 """
 
 import os
@@ -25,8 +25,9 @@ from storage.errors import LedgerCorrupt, LedgerMissing, LedgerOutdated, LedgerP
 BUSY_TIMEOUT_S: Final = 30.0
 FILE_MODE: Final = 0o600
 NETWORK_FILE_SYSTEMS: Final = frozenset(
-    "9p afs afpfs beegfs ceph cifs coda davfs fuse.ceph fuse.davfs fuse.glusterfs fuse.s3fs fuse.sshfs gfs2 glusterfs gpfs lustre "
-    "ncpfs nfs nfs4 ocfs2 orangefs pvfs2 smb3 smbfs".split()
+    {"9p", "afs", "afpfs", "beegfs", "ceph", "cifs", "coda", "davfs", "gfs2", "glusterfs", "gpfs", "lustre", "ncpfs"}
+    | {"nfs", "nfs4", "ocfs2", "orangefs", "pvfs2", "smb3", "smbfs"}
+    | {"fuse.ceph", "fuse.davfs", "fuse.glusterfs", "fuse.s3fs", "fuse.sshfs"}
 )
 """File systems on which the locks and shared memory of SQLite's WAL do not hold between machines."""
 
@@ -35,7 +36,8 @@ SIDE_FILES: Final = ("", "-wal", "-shm", "-journal")
 
 
 class Database:
-    """One engine of one process; threads may share it. Open it with `Database(path)`, create it with `create_database`."""
+    """One engine of one process; threads may share it. Open it with `Database(path)`, create it with
+    `create_database`."""
 
     def __init__(self, path: Path) -> None:
         """Open the ledger at `path`.
@@ -46,7 +48,11 @@ class Database:
         self.path = path
         refuse_network_file_system(path)
         self._engine = sa.create_engine(
-            "sqlite+pysqlite://", creator=self._connect, poolclass=sa.QueuePool, pool_size=8, max_overflow=56,
+            "sqlite+pysqlite://",
+            creator=self._connect,
+            poolclass=sa.QueuePool,
+            pool_size=8,
+            max_overflow=56,
             pool_reset_on_return="rollback",
         )
         event.listen(self._engine, "begin", _begin)
@@ -84,9 +90,17 @@ class Database:
     def _connect(self) -> sqlite3.Connection:
         before = _inode(self.path)
         if before is None:
-            raise LedgerMissing(what="there is no ledger file", which=str(self.path), do="it is rebuilt from the spool at the next start")
+            raise LedgerMissing(
+                what="there is no ledger file",
+                which=str(self.path),
+                do="it is rebuilt from the spool at the next start",
+            )
         connection = sqlite3.connect(
-            f"{self.path.absolute().as_uri()}?mode=rw", uri=True, timeout=BUSY_TIMEOUT_S, isolation_level=None, check_same_thread=False,
+            f"{self.path.absolute().as_uri()}?mode=rw",
+            uri=True,
+            timeout=BUSY_TIMEOUT_S,
+            isolation_level=None,
+            check_same_thread=False,
             factory=_Connection,
         )
         for pragma in ("journal_mode=WAL", "synchronous=FULL", "foreign_keys=ON"):
@@ -106,13 +120,21 @@ class Database:
             raise self._replaced()
 
     def _replaced(self) -> LedgerReplaced:
-        return LedgerReplaced(what="the file at this path is not the ledger that is open", which=str(self.path), do="the role stops; start it again")
+        return LedgerReplaced(
+            what="the file at this path is not the ledger that is open",
+            which=str(self.path),
+            do="the role stops; start it again",
+        )
 
     def _translated(self, fault: Exception) -> Exception:
         cause = fault.orig if isinstance(fault, DatabaseError) else fault
         code = getattr(cause, "sqlite_errorcode", 0) & 0xFF
         if code in (sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB):
-            return LedgerCorrupt(what=f"SQLite says: {cause}", which=str(self.path), do="it is moved aside and rebuilt from the spool at the next start")
+            return LedgerCorrupt(
+                what=f"SQLite says: {cause}",
+                which=str(self.path),
+                do="it is moved aside and rebuilt from the spool at the next start",
+            )
         if code == sqlite3.SQLITE_CANTOPEN:
             return self._replaced()
         return fault
@@ -126,7 +148,11 @@ class Database:
         """Raise LedgerOutdated unless the file stands at this software's last migration."""
         have, want = self.schema_revision(), newest_revision()
         if have != want:
-            raise LedgerOutdated(what=f"schema {have or 'none'}, this software needs {want}", which=str(self.path), do="run `dicom-node ledger migrate`")
+            raise LedgerOutdated(
+                what=f"schema {have or 'none'}, this software needs {want}",
+                which=str(self.path),
+                do="run `dicom-node ledger migrate`",
+            )
 
     def migrate(self) -> str:
         """Run the migrations that are missing (forward only); returns the revision it then stands at.
@@ -137,7 +163,11 @@ class Database:
         scripts = _scripts()
         have = self.schema_revision()
         if have and have not in {script.revision for script in scripts.walk_revisions()}:
-            raise LedgerOutdated(what=f"schema {have} is newer than this software ({newest_revision()})", which=str(self.path), do="install the newer software")
+            raise LedgerOutdated(
+                what=f"schema {have} is newer than this software ({newest_revision()})",
+                which=str(self.path),
+                do="install the newer software",
+            )
         with self.write() as sql:
             configuration = _alembic()
             configuration.attributes["connection"] = sql
@@ -148,7 +178,10 @@ class Database:
         """SQLite's own integrity and foreign key checks; what is wrong, [] for nothing. Reads the whole file."""
         with self.read() as sql:
             found = [str(row[0]) for row in sql.exec_driver_sql("PRAGMA integrity_check(20)") if row[0] != "ok"]
-            found += [f"row {row[1]} of {row[0]} points at a missing row of {row[2]}" for row in sql.exec_driver_sql("PRAGMA foreign_key_check")]
+            found += [
+                f"row {row[1]} of {row[0]} points at a missing row of {row[2]}"
+                for row in sql.exec_driver_sql("PRAGMA foreign_key_check")
+            ]
         return found
 
     def close(self) -> None:
@@ -186,8 +219,11 @@ def sqlite_path(url: str, state_folder: Path) -> Path:
         return state_folder / "ledger.sqlite"
     parsed = sa.make_url(url)
     if parsed.get_backend_name() != "sqlite" or not parsed.database or parsed.database == ":memory:":
-        raise LedgerPlace(what="only SQLite files are served by this version", which=f"database.url = {parsed.render_as_string()!r}",
-                          do="leave it empty, or write sqlite:////folder/ledger.sqlite")
+        raise LedgerPlace(
+            what="only SQLite files are served by this version",
+            which=f"database.url = {parsed.render_as_string()!r}",
+            do="leave it empty, or write sqlite:////folder/ledger.sqlite",
+        )
     return Path(parsed.database)
 
 
@@ -195,7 +231,11 @@ def refuse_network_file_system(path: Path, mounts: str | None = None) -> None:
     """Raise LedgerPlace where SQLite's locks don't hold. `mounts`: text in the form of /proc/self/mounts."""
     kind = file_system_of(path, mounts)
     if kind in NETWORK_FILE_SYSTEMS:
-        raise LedgerPlace(what=f"SQLite can't be kept on a network file system ({kind})", which=str(path), do="put paths.state on a local disk")
+        raise LedgerPlace(
+            what=f"SQLite can't be kept on a network file system ({kind})",
+            which=str(path),
+            do="put paths.state on a local disk",
+        )
 
 
 def file_system_of(path: Path, mounts: str | None = None) -> str:
@@ -213,7 +253,7 @@ def file_system_of(path: Path, mounts: str | None = None) -> str:
             continue
         point = fields[1].replace("\\040", " ").replace("\\011", "\t").replace("\\012", "\n").replace("\\134", "\\")
         inside = point == "/" or real == point or real.startswith(point + "/")
-        if inside and len(point) >= longest:     # of two mounts at one point the later hides the earlier
+        if inside and len(point) >= longest:  # of two mounts at one point the later hides the earlier
             longest, kind = len(point), fields[2]
     return kind
 
@@ -243,5 +283,3 @@ def _alembic() -> Config:
 
 def _scripts() -> ScriptDirectory:
     return ScriptDirectory.from_config(_alembic())
-
-

@@ -1,22 +1,22 @@
 """What can go wrong with what is kept. One leaf per remedy.
 
-    NodeError
-    └── StorageError
-        ├── SpoolFull        no room left: C-STORE is answered A700H, the sender tries again
-        ├── NameTaken        another file has the name; nothing is ever overwritten
-        ├── JournalFailed    a line could not be made durable: what it stands for must not be done
-        └── LedgerError
-            ├── IllegalMove      the state has no such move: a mistake of the caller, or a person asked for the impossible
-            ├── Stale            it changed since it was looked at: look again
-            ├── LeaseLost        another has it now: stop, keep nothing but Readings
-            ├── Superseded       a newer result replaced this delivery: it is never sent again
-            ├── IdentityNeeded   `release` must say which patient it is
-            ├── NotFound         no such study, delivery or key
-            ├── LedgerMissing    no ledger file: rebuild it from the spool
-            ├── LedgerCorrupt    SQLite can't read it: rebuild it from the spool
-            ├── LedgerReplaced   the open file is not the one at its path: stop the role, start it again
-            ├── LedgerOutdated   its schema is not this software's: `dicom-node ledger migrate`
-            └── LedgerPlace      a network file system, or a database that is not served: choose another place
+NodeError
+└── StorageError
+    ├── SpoolFull        no room left: C-STORE is answered A700H, the sender tries again
+    ├── NameTaken        another file has the name; nothing is ever overwritten
+    ├── JournalFailed    a line could not be made durable: what it stands for must not be done
+    └── LedgerError
+        ├── IllegalMove      the state has no such move: a mistake of the caller, or a person asked for the impossible
+        ├── Stale            it changed since it was looked at: look again
+        ├── LeaseLost        another has it now: stop, keep nothing but Readings
+        ├── Superseded       a newer result replaced this delivery: it is never sent again
+        ├── IdentityNeeded   `release` must say which patient it is
+        ├── NotFound         no such study, delivery or key
+        ├── LedgerMissing    no ledger file: rebuild it from the spool
+        ├── LedgerCorrupt    SQLite can't read it: rebuild it from the spool
+        ├── LedgerReplaced   the open file is not the one at its path: stop the role, start it again
+        ├── LedgerOutdated   its schema is not this software's: `dicom-node ledger migrate`
+        └── LedgerPlace      a network file system, or a database that is not served: choose another place
 """
 
 from config.errors import NodeError

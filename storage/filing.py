@@ -1,7 +1,8 @@
 """Filing: a batch of arrivals into the ledger, in one transaction; associations and the names of `incoming/`.
 
-The indexer has linked and synced the files and judged each arrival; here they become rows. A new image changes its study; objects that
-are not read, our own and repeats move none that is not open. A name that is committed is stepped over, so a batch can be told again.
+The indexer has linked and synced the files and judged each arrival; here they become rows. A new image changes its
+study; objects that are not read, our own and repeats move none that is not open. A name that is committed is stepped
+over, so a batch can be told again.
 """
 
 from collections.abc import Collection, Sequence
@@ -74,17 +75,28 @@ def file_batch(tx: Transaction, arrivals: Sequence[Arrival], now: datetime) -> t
         _file(tx, study, arrival, now)
     for study in touched.values():
         _tell(tx, study, now)
-    return tuple(Filed(study.number, study.uid, study.opened, study.changed, study.new, study.duplicates, tuple(study.held))
-                 for study in touched.values())
+    return tuple(
+        Filed(study.number, study.uid, study.opened, study.changed, study.new, study.duplicates, tuple(study.held))
+        for study in touched.values()
+    )
 
 
 def _open(tx: Transaction, arrival: Arrival) -> _Study:
-    number = tx.sql.execute(sa.select(studies.c.number).where(studies.c.study_uid == arrival.study_uid)).scalar_one_or_none()
+    number = tx.sql.execute(
+        sa.select(studies.c.number).where(studies.c.study_uid == arrival.study_uid)
+    ).scalar_one_or_none()
     if number is not None:
         return _Study(number, arrival.study_uid)
-    made = tx.sql.execute(sa.insert(studies).values(
-        study_uid=arrival.study_uid, state=StudyState.OPEN, first_at=arrival.received_at, last_at=arrival.received_at,
-        changed_at=arrival.received_at, folder=arrival.folder))
+    made = tx.sql.execute(
+        sa.insert(studies).values(
+            study_uid=arrival.study_uid,
+            state=StudyState.OPEN,
+            first_at=arrival.received_at,
+            last_at=arrival.received_at,
+            changed_at=arrival.received_at,
+            folder=arrival.folder,
+        )
+    )
     assert made.inserted_primary_key is not None
     return _Study(int(made.inserted_primary_key[0]), arrival.study_uid, opened=True)
 
@@ -110,8 +122,13 @@ def _file(tx: Transaction, study: _Study, arrival: Arrival, now: datetime) -> No
     elif arrival.verdict == "new":
         study.others += 1
     if arrival.verdict in ("differs", "rejected"):
-        tx.event(f"a copy that {'differs' if arrival.verdict == 'differs' else 'was rejected'}", now, study=study.number, series=series_id,
-                 why=arrival.why)
+        tx.event(
+            f"a copy that {'differs' if arrival.verdict == 'differs' else 'was rejected'}",
+            now,
+            study=study.number,
+            series=series_id,
+            why=arrival.why,
+        )
     if arrival.filled:
         _fill(tx, study, arrival, now)
     for reason, text in arrival.holds:
@@ -121,21 +138,39 @@ def _file(tx: Transaction, study: _Study, arrival: Arrival, now: datetime) -> No
 
 def _bring(tx: Transaction, arrival: Arrival) -> None:
     """The association that brought it, with one more file filed."""
-    counted = tx.sql.execute(sa.update(associations).where(associations.c.name == arrival.association)
-                             .values(filed=associations.c.filed + 1))
+    counted = tx.sql.execute(
+        sa.update(associations).where(associations.c.name == arrival.association).values(filed=associations.c.filed + 1)
+    )
     if counted.rowcount == 0:
-        tx.sql.execute(sa.insert(associations).values(name=arrival.association, calling_ae=arrival.calling_ae, outcome="open", filed=1))
+        tx.sql.execute(
+            sa.insert(associations).values(
+                name=arrival.association, calling_ae=arrival.calling_ae, outcome="open", filed=1
+            )
+        )
 
 
 def _series(tx: Transaction, study: _Study, arrival: Arrival) -> int:
     key = (arrival.series_uid, arrival.kind)
     if key not in study.rows:
-        found = tx.sql.execute(sa.select(series.c.id).where(
-            series.c.study_number == study.number, series.c.series_uid == arrival.series_uid, series.c.kind == arrival.kind)).scalar_one_or_none()
+        found = tx.sql.execute(
+            sa.select(series.c.id).where(
+                series.c.study_number == study.number,
+                series.c.series_uid == arrival.series_uid,
+                series.c.kind == arrival.kind,
+            )
+        ).scalar_one_or_none()
         if found is None:
-            made = tx.sql.execute(sa.insert(series).values(
-                study_number=study.number, series_uid=arrival.series_uid, modality=arrival.modality, kind=arrival.kind,
-                state=SeriesState.RECEIVING, first_at=arrival.received_at, last_at=arrival.received_at))
+            made = tx.sql.execute(
+                sa.insert(series).values(
+                    study_number=study.number,
+                    series_uid=arrival.series_uid,
+                    modality=arrival.modality,
+                    kind=arrival.kind,
+                    state=SeriesState.RECEIVING,
+                    first_at=arrival.received_at,
+                    last_at=arrival.received_at,
+                )
+            )
             assert made.inserted_primary_key is not None
             found = int(made.inserted_primary_key[0])
         study.rows[key] = int(found)
@@ -148,26 +183,51 @@ def _link(tx: Transaction, study: _Study, series_id: int, arrival: Arrival) -> N
         return
     study.linked.add(key)
     link = series_associations.c
-    if tx.sql.execute(sa.select(link.series_id).where(link.series_id == series_id, link.association == arrival.association)).first() is None:
+    if (
+        tx.sql.execute(
+            sa.select(link.series_id).where(link.series_id == series_id, link.association == arrival.association)
+        ).first()
+        is None
+    ):
         tx.sql.execute(sa.insert(series_associations).values(series_id=series_id, association=arrival.association))
 
 
 def _accession(tx: Transaction, study_number: int, accession: str) -> None:
     known = accessions.c
-    if tx.sql.execute(sa.select(known.accession).where(known.accession == accession, known.study_number == study_number)).first() is None:
+    if (
+        tx.sql.execute(
+            sa.select(known.accession).where(known.accession == accession, known.study_number == study_number)
+        ).first()
+        is None
+    ):
         tx.sql.execute(sa.insert(accessions).values(accession=accession, study_number=study_number))
 
 
 def _instance(tx: Transaction, study: _Study, series_id: int, arrival: Arrival) -> None:
     if arrival.sop_uid not in study.copies:
-        last = sa.select(sa.func.max(instances.c.copy)).where(instances.c.study_number == study.number, instances.c.sop_uid == arrival.sop_uid)
+        last = sa.select(sa.func.max(instances.c.copy)).where(
+            instances.c.study_number == study.number, instances.c.sop_uid == arrival.sop_uid
+        )
         study.copies[arrival.sop_uid] = tx.sql.execute(last).scalar_one() or 0
     study.copies[arrival.sop_uid] += 1
-    tx.sql.execute(sa.insert(instances).values(
-        study_number=study.number, series_id=series_id, sop_uid=arrival.sop_uid, sop_class_uid=arrival.sop_class_uid,
-        transfer_syntax_uid=arrival.transfer_syntax_uid, file=arrival.file, size=arrival.size, sha256=arrival.sha256, header=arrival.header,
-        pixel_sha256=arrival.pixel_sha256, identity_key=_identity(tx, study, arrival), copy=study.copies[arrival.sop_uid],
-        withdrawn=arrival.code or "rejected" if arrival.verdict == "rejected" else "", arrived_at=arrival.received_at))
+    tx.sql.execute(
+        sa.insert(instances).values(
+            study_number=study.number,
+            series_id=series_id,
+            sop_uid=arrival.sop_uid,
+            sop_class_uid=arrival.sop_class_uid,
+            transfer_syntax_uid=arrival.transfer_syntax_uid,
+            file=arrival.file,
+            size=arrival.size,
+            sha256=arrival.sha256,
+            header=arrival.header,
+            pixel_sha256=arrival.pixel_sha256,
+            identity_key=_identity(tx, study, arrival),
+            copy=study.copies[arrival.sop_uid],
+            withdrawn=arrival.code or "rejected" if arrival.verdict == "rejected" else "",
+            arrived_at=arrival.received_at,
+        )
+    )
 
 
 def _identity(tx: Transaction, study: _Study, arrival: Arrival) -> str:
@@ -176,21 +236,37 @@ def _identity(tx: Transaction, study: _Study, arrival: Arrival) -> str:
         return arrival.identity_key
     if study.identities is None:
         rows = tx.sql.execute(sa.select(identities).where(identities.c.study_number == study.number))
-        study.identities = {Identity(row.patient_id, row.issuer, row.name, row.birth_date, row.sex): row.key for row in rows}
+        study.identities = {
+            Identity(row.patient_id, row.issuer, row.name, row.birth_date, row.sex): row.key for row in rows
+        }
     mine = stored_identity(arrival.identity)
     if mine not in study.identities:
         key = f"p{len(study.identities) + 1}"
-        tx.sql.execute(sa.insert(identities).values(
-            study_number=study.number, key=key, patient_id=mine.patient_id, issuer=mine.issuer, name=mine.name, birth_date=mine.birth_date,
-            sex=mine.sex, source=arrival.identity_source))
+        tx.sql.execute(
+            sa.insert(identities).values(
+                study_number=study.number,
+                key=key,
+                patient_id=mine.patient_id,
+                issuer=mine.issuer,
+                name=mine.name,
+                birth_date=mine.birth_date,
+                sex=mine.sex,
+                source=arrival.identity_source,
+            )
+        )
         study.identities[mine] = key
     return study.identities[mine]
 
 
 def stored_identity(identity: Identity) -> Identity:
     """The identity as a database gives it back, so that it compares equal."""
-    return Identity(storable(identity.patient_id), storable(identity.issuer), storable(identity.name), storable(identity.birth_date),
-                    storable(identity.sex))
+    return Identity(
+        storable(identity.patient_id),
+        storable(identity.issuer),
+        storable(identity.name),
+        storable(identity.birth_date),
+        storable(identity.sex),
+    )
 
 
 def _touch_series(tx: Transaction, series_id: int, arrival: Arrival, new_image: bool) -> None:
@@ -200,22 +276,36 @@ def _touch_series(tx: Transaction, series_id: int, arrival: Arrival, new_image: 
     if new_image or arrival.verdict in ("differs", "rejected") or arrival.kind != "image":
         values["version"] = series.c.version + 1
     if new_image:
-        values |= {"state": SeriesState.RECEIVING, "evidence": "", "outcome": "", "reason_code": "", "reason_text": "", "attempts": 0}
+        values |= {
+            "state": SeriesState.RECEIVING,
+            "evidence": "",
+            "outcome": "",
+            "reason_code": "",
+            "reason_text": "",
+            "attempts": 0,
+        }
     tx.sql.execute(sa.update(series).where(series.c.id == series_id).values(**values))
 
 
 def _first_live(tx: Transaction, study: _Study, sop_uid: str) -> sa.Row[Any] | None:
     i = instances.c
-    return tx.sql.execute(sa.select(instances).where(i.study_number == study.number, i.sop_uid == sop_uid, i.withdrawn == "")
-                          .order_by(i.copy).limit(1)).one_or_none()
+    return tx.sql.execute(
+        sa.select(instances)
+        .where(i.study_number == study.number, i.sop_uid == sop_uid, i.withdrawn == "")
+        .order_by(i.copy)
+        .limit(1)
+    ).one_or_none()
 
 
 def _keep_again(tx: Transaction, study: _Study, arrival: Arrival) -> None:
     """A repeat of an image whose file was removed after its retention is kept once more."""
     first = _first_live(tx, study, arrival.sop_uid)
     if first is not None and first.gone and arrival.file:
-        tx.sql.execute(sa.update(instances).where(instances.c.id == first.id).values(
-            file=arrival.file, size=arrival.size, sha256=arrival.sha256, gone=False))
+        tx.sql.execute(
+            sa.update(instances)
+            .where(instances.c.id == first.id)
+            .values(file=arrival.file, size=arrival.size, sha256=arrival.sha256, gone=False)
+        )
 
 
 def _fill(tx: Transaction, study: _Study, arrival: Arrival, now: datetime) -> None:
@@ -226,10 +316,17 @@ def _fill(tx: Transaction, study: _Study, arrival: Arrival, now: datetime) -> No
         tx.event("filled in", now, study=study.number, series=first.series_id, why=arrival.why)
 
 
-def add_hold(tx: Transaction, study_number: int, study_uid: str, reason: str, text: str, *, by: str, now: datetime) -> bool:
+def add_hold(
+    tx: Transaction, study_number: int, study_uid: str, reason: str, text: str, *, by: str, now: datetime
+) -> bool:
     """One more reason, in ledger and journal; False where it stands already."""
     h = holds.c
-    if tx.sql.execute(sa.select(h.id).where(h.study_number == study_number, h.reason == reason, h.text == storable(text))).first() is not None:
+    if (
+        tx.sql.execute(
+            sa.select(h.id).where(h.study_number == study_number, h.reason == reason, h.text == storable(text))
+        ).first()
+        is not None
+    ):
         return False
     tx.sql.execute(sa.insert(holds).values(study_number=study_number, reason=reason, text=text, since=now, by=by))
     tx.event("held", now, study=study_number, why=f"{reason}: {text}", who=by)
@@ -242,13 +339,19 @@ def _tell(tx: Transaction, study: _Study, now: datetime) -> None:
     row = study_row(tx, study.number)
     later = {"last_at": max(row.last_at, study.last_at)} if study.last_at else {}
     if study.opened:
-        tx.event("opened", now, study=study.number, why=f"{study.new} new images, {study.others} other objects", to_state=StudyState.OPEN)
+        tx.event(
+            "opened",
+            now,
+            study=study.number,
+            why=f"{study.new} new images, {study.others} other objects",
+            to_state=StudyState.OPEN,
+        )
     if study.new and row.state != StudyState.OPEN:
         change_study(tx, row, now, why=f"{study.new} new images", **later)
         study.changed = True
     else:
         if study.new and not study.opened:
-            later["change_no"] = row.change_no + 1    # a choice computed without these images must not match
+            later["change_no"] = row.change_no + 1  # a choice computed without these images must not match
         if later:
             tx.sql.execute(sa.update(studies).where(studies.c.number == study.number).values(**later))
     if study.duplicates:
@@ -257,19 +360,30 @@ def _tell(tx: Transaction, study: _Study, now: datetime) -> None:
 
 def association_seen(tx: Transaction, name: str, calling_ae: str, opened_at: datetime) -> None:
     """An open association."""
-    known = tx.sql.execute(sa.update(associations).where(associations.c.name == name)
-                           .values(calling_ae=calling_ae, opened_at=sa.func.coalesce(associations.c.opened_at, opened_at)))
+    known = tx.sql.execute(
+        sa.update(associations)
+        .where(associations.c.name == name)
+        .values(calling_ae=calling_ae, opened_at=sa.func.coalesce(associations.c.opened_at, opened_at))
+    )
     if known.rowcount == 0:
-        tx.sql.execute(sa.insert(associations).values(name=name, calling_ae=calling_ae, outcome="open", opened_at=opened_at))
+        tx.sql.execute(
+            sa.insert(associations).values(name=name, calling_ae=calling_ae, outcome="open", opened_at=opened_at)
+        )
 
 
 def association_ended(tx: Transaction, name: str, outcome: str, files: int, at: datetime) -> None:
     """An association that has ended."""
-    known = tx.sql.execute(sa.update(associations).where(associations.c.name == name).values(outcome=outcome, files=files, ended_at=at))
+    known = tx.sql.execute(
+        sa.update(associations).where(associations.c.name == name).values(outcome=outcome, files=files, ended_at=at)
+    )
     if known.rowcount == 0:
         tx.sql.execute(sa.insert(associations).values(name=name, outcome=outcome, files=files, ended_at=at))
 
 
 def open_associations(tx: Transaction) -> tuple[str, ...]:
     """Names of those that have not ended."""
-    return tuple(tx.sql.execute(sa.select(associations.c.name).where(associations.c.outcome == "open").order_by(associations.c.name)).scalars())
+    return tuple(
+        tx.sql.execute(
+            sa.select(associations.c.name).where(associations.c.outcome == "open").order_by(associations.c.name)
+        ).scalars()
+    )

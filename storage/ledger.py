@@ -1,9 +1,10 @@
 """The ledger: instances, series, studies, results, deliveries, events. The one door of `storage/` for the services.
 
-Each method is one transaction. A move asks for the state (and token or change number) that it starts from, in its WHERE, and writes
-its event beside it; where no row matched it raises (`IllegalMove`, `Stale`, `LeaseLost`). What a rebuild must not lose is synced to
-the journal before the transaction commits, and no file is touched while one is open. Knows no clock: `now` is an aware UTC datetime.
-The moves themselves are in the modules beside this one, one subject each; `states.py` says which there are.
+Each method is one transaction. A move asks for the state (and token or change number) that it starts from, in its
+WHERE, and writes its event beside it; where no row matched it raises (`IllegalMove`, `Stale`, `LeaseLost`). What a
+rebuild must not lose is synced to the journal before the transaction commits, and no file is touched while one is open.
+Knows no clock: `now` is an aware UTC datetime. The moves themselves are in the modules beside this one, one subject
+each; `states.py` says which there are.
 """
 
 from collections.abc import Callable, Collection, Mapping, Sequence
@@ -38,7 +39,7 @@ from storage.states import Outcome, StudyMove, StudyState
 
 P = ParamSpec("P")
 T = TypeVar("T")
-REDO_MAX = 8    # a move is done again when the lines that it must leave in the journal changed meanwhile
+REDO_MAX = 8  # a move is done again when the lines that it must leave in the journal changed meanwhile
 
 
 class Ledger:
@@ -67,7 +68,8 @@ class Ledger:
         return self._read(rejection.tombstones_of, sop_uids)
 
     def file_batch(self, arrivals: Sequence[Arrival], now: datetime) -> tuple[Filed, ...]:
-        """Commit a batch, one entry per study. Names that are committed already are stepped over. A new image changes the study."""
+        """Commit a batch, one entry per study. Names that are committed already are stepped over. A new image changes
+        the study."""
         return self._move(filing.file_batch, arrivals, now)
 
     def forget_incoming(self, names: Collection[str]) -> None:
@@ -86,12 +88,25 @@ class Ledger:
         """Names of the associations that have not ended as far as the ledger knows."""
         return self._read(filing.open_associations)
 
-    def reject(self, study_uid: str, sop_uids: Sequence[str], *, code: str, note: str, by: str, why: str, now: datetime,
-               identity: Identity | None = None) -> Rejected:
-        """Take instances out of reading, by a note (`note`: its SOP Instance UID; told again it does nothing new, and returns the
-        same moves). The caller then moves the files. Unknown instances leave a tombstone. Code 113039 only touches what is not yet
-        read. Something readable left: a person's change. Nothing left: `withdrawn`, with what was sent to be taken back."""
-        return self._move(rejection.reject, study_uid, sop_uids, code=code, note=note, by=by, why=why, now=now, identity=identity)
+    def reject(
+        self,
+        study_uid: str,
+        sop_uids: Sequence[str],
+        *,
+        code: str,
+        note: str,
+        by: str,
+        why: str,
+        now: datetime,
+        identity: Identity | None = None,
+    ) -> Rejected:
+        """Take instances out of reading, by a note (`note`: its SOP Instance UID; told again it does nothing new, and
+        returns the same moves). The caller then moves the files. Unknown instances leave a tombstone. Code 113039 only
+        touches what is not yet read. Something readable left: a person's change. Nothing left: `withdrawn`, with what
+        was sent to be taken back."""
+        return self._move(
+            rejection.reject, study_uid, sop_uids, code=code, note=note, by=by, why=why, now=now, identity=identity
+        )
 
     # choosing (assembler)
     def open_studies(self, now: datetime) -> list[int]:
@@ -106,13 +121,32 @@ class Ledger:
         """No more of it is expected. False where an instance came or went since `version` (SeriesRow.version)."""
         return self._move(choosing.complete_series, study_number, series_id, version, evidence, now)
 
-    def choose(self, study_number: int, change_no: int, *, verdicts: Sequence[SeriesVerdict], move: StudyMove, why: str,
-               now: datetime, priority: int | None = None, hold: tuple[str, str] | None = None) -> StudyState:
-        """CHOOSE, NOT_FOR_US or AS_BEFORE an open study, against the change number that the choice was computed from (`Stale`
-        otherwise). AS_BEFORE goes on to `done` or `undelivered` at once when nothing is left to send; NOT_FOR_US marks what was sent
-        to be withdrawn."""
-        return self._move(choosing.choose, study_number, change_no, verdicts=verdicts, move=move, why=why, now=now,
-                          priority=priority, hold=hold)
+    def choose(
+        self,
+        study_number: int,
+        change_no: int,
+        *,
+        verdicts: Sequence[SeriesVerdict],
+        move: StudyMove,
+        why: str,
+        now: datetime,
+        priority: int | None = None,
+        hold: tuple[str, str] | None = None,
+    ) -> StudyState:
+        """CHOOSE, NOT_FOR_US or AS_BEFORE an open study, against the change number that the choice was computed from
+        (`Stale` otherwise). AS_BEFORE goes on to `done` or `undelivered` at once when nothing is left to send;
+        NOT_FOR_US marks what was sent to be withdrawn."""
+        return self._move(
+            choosing.choose,
+            study_number,
+            change_no,
+            verdicts=verdicts,
+            move=move,
+            why=why,
+            now=now,
+            priority=priority,
+            hold=hold,
+        )
 
     # reading (worker)
     def claim_study(self, owner: str, lease_s: float, now: datetime, *, attempts_max: int) -> StudyClaim | None:
@@ -129,34 +163,60 @@ class Ledger:
         """Count an attempt at the series before it begins; returns which one it is."""
         return self._move(jobs.start_series, claim, series_id, now)
 
-    def found(self, claim: StudyClaim, series_id: int, found_json: str, outcome: Outcome | None, reason_code: str, reason_text: str,
-              now: datetime) -> None:
-        """What the worker found in the series' instances; stands until one comes or goes, or a requeue. With FAILED (past its
-        attempts) the study's own count starts again."""
+    def found(
+        self,
+        claim: StudyClaim,
+        series_id: int,
+        found_json: str,
+        outcome: Outcome | None,
+        reason_code: str,
+        reason_text: str,
+        now: datetime,
+    ) -> None:
+        """What the worker found in the series' instances; stands until one comes or goes, or a requeue. With FAILED
+        (past its attempts) the study's own count starts again."""
         self._move(jobs.found, claim, series_id, found_json, outcome, reason_code, reason_text, now)
 
-    def give_back(self, claim: StudyClaim, move: StudyMove, *, not_before: datetime | None, counted: bool, why: str, now: datetime,
-                  series_id: int | None = None) -> None:
-        """RETRY (to the queue) or WAIT (to open; `series_id` is then completed by its quiet period alone). Not `counted`: the
-        attempts of study and current series are taken back."""
-        self._move(jobs.give_back, claim, move, not_before=not_before, counted=counted, why=why, now=now, series_id=series_id)
+    def give_back(
+        self,
+        claim: StudyClaim,
+        move: StudyMove,
+        *,
+        not_before: datetime | None,
+        counted: bool,
+        why: str,
+        now: datetime,
+        series_id: int | None = None,
+    ) -> None:
+        """RETRY (to the queue) or WAIT (to open; `series_id` is then completed by its quiet period alone). Not
+        `counted`: the attempts of study and current series are taken back."""
+        self._move(
+            jobs.give_back, claim, move, not_before=not_before, counted=counted, why=why, now=now, series_id=series_id
+        )
 
-    def end_without_result(self, claim: StudyClaim, move: StudyMove, verdicts: Sequence[SeriesVerdict], why: str,
-                           now: datetime) -> StudyState:
+    def end_without_result(
+        self, claim: StudyClaim, move: StudyMove, verdicts: Sequence[SeriesVerdict], why: str, now: datetime
+    ) -> StudyState:
         """NOT_FOR_US (what was sent is withdrawn) or AS_BEFORE (a failed revision)."""
         return self._move(jobs.end_without_result, claim, move, verdicts, why, now)
 
-    def commit_result(self, claim: StudyClaim, result: NewResult, verdicts: Sequence[SeriesVerdict],
-                      deliveries: Sequence[NewDelivery], now: datetime) -> int:
-        """The next revision: result, outbox rows and event in one transaction, which cancels what it replaces; then the journal's
-        line. Returns the revision. Without deliveries the study is done at once."""
+    def commit_result(
+        self,
+        claim: StudyClaim,
+        result: NewResult,
+        verdicts: Sequence[SeriesVerdict],
+        deliveries: Sequence[NewDelivery],
+        now: datetime,
+    ) -> int:
+        """The next revision: result, outbox rows and event in one transaction, which cancels what it replaces; then the
+        journal's line. Returns the revision. Without deliveries the study is done at once."""
         revision = self._move(results.commit_result, claim, result, verdicts, deliveries, now)
         self._move(results.journal_commit, result.key)
         return revision
 
     def expire_leases(self, now: datetime, *, backoff_s: float = 0.0) -> int:
-        """Reading studies whose lease is past go back to the queue; deliveries past theirs are pending again, and their attempt
-        counts as sent. Returns how many."""
+        """Reading studies whose lease is past go back to the queue; deliveries past theirs are pending again, and their
+        attempt counts as sent. Returns how many."""
         return self._move(jobs.expire, now, backoff_s=backoff_s) + self._move(outbox.expire, now)
 
     def claim_withdrawal(self, owner: str, lease_s: float, now: datetime) -> WithdrawalClaim | None:
@@ -169,7 +229,9 @@ class Ledger:
         """It could not be made now; it is tried again after a growing wait."""
         self._move(results.give_back_withdrawal, claim, why, now)
 
-    def commit_withdrawal(self, claim: WithdrawalClaim, result: NewResult, deliveries: Sequence[NewDelivery], now: datetime) -> None:
+    def commit_withdrawal(
+        self, claim: WithdrawalClaim, result: NewResult, deliveries: Sequence[NewDelivery], now: datetime
+    ) -> None:
         """The withdrawal and its outbox rows; what is withdrawn and not on the wire is cancelled."""
         self._move(results.commit_withdrawal, claim, result, deliveries, now)
         self._move(results.journal_commit, result.key)
@@ -182,7 +244,8 @@ class Ledger:
         return self._move(outbox.claim_delivery, destination, owner, lease_s, now)
 
     def connected(self, claim: DeliveryClaim, now: datetime) -> None:
-        """The peer is there and nothing is sent yet: from here on the attempt's outcome may be unknown. LeaseLost: send nothing."""
+        """The peer is there and nothing is sent yet: from here on the attempt's outcome may be unknown. LeaseLost: send
+        nothing."""
         self._move(outbox.connected, claim, now)
 
     def extend_delivery(self, claim: DeliveryClaim, lease_s: float, now: datetime) -> bool:
@@ -193,18 +256,29 @@ class Ledger:
         """The peer took it. Returns the study's state after it."""
         return self._move(outbox.answered, claim, detail, now)
 
-    def back_off(self, claim: DeliveryClaim, next_at: datetime, error: str, *, counted: bool, now: datetime,
-                 may_have: bool | None = None) -> None:
-        """Try again at `next_at`. Not `counted`: it never connected (the breaker counts that). `may_have`: whether the peer may have
-        it after this attempt; None: yes, if it had connected."""
+    def back_off(
+        self,
+        claim: DeliveryClaim,
+        next_at: datetime,
+        error: str,
+        *,
+        counted: bool,
+        now: datetime,
+        may_have: bool | None = None,
+    ) -> None:
+        """Try again at `next_at`. Not `counted`: it never connected (the breaker counts that). `may_have`: whether the
+        peer may have it after this attempt; None: yes, if it had connected."""
         self._move(outbox.back_off, claim, next_at, error, counted=counted, now=now, may_have=may_have)
 
     def give_up(self, claim: DeliveryClaim, error: str, now: datetime, *, may_have: bool | None = None) -> StudyState:
         """Dead; `replay` brings it back. Returns the study's state after it."""
         return self._move(outbox.give_up, claim, error, now, may_have=may_have)
 
-    def replay(self, *, by: str, why: str, now: datetime, number: int | None = None, destination: str | None = None) -> int:
-        """Dead deliveries are pending again: one, or all of a destination; returns how many. Superseded ones are refused."""
+    def replay(
+        self, *, by: str, why: str, now: datetime, number: int | None = None, destination: str | None = None
+    ) -> int:
+        """Dead deliveries are pending again: one, or all of a destination; returns how many. Superseded ones are
+        refused."""
         return self._move(outbox.replay, by=by, why=why, now=now, number=number, destination=destination)
 
     def pause(self, destination: str, *, by: str, why: str, now: datetime) -> None:
@@ -232,10 +306,18 @@ class Ledger:
         if self._read(outbox.destination_row, destination).failures:
             self._move(outbox.breaker_ok, destination)
 
-    def deliveries(self, *, destination: str | None = None, states: Collection[str] | None = None, study_number: int | None = None,
-                   limit: int = 1000) -> tuple[DeliveryRow, ...]:
+    def deliveries(
+        self,
+        *,
+        destination: str | None = None,
+        states: Collection[str] | None = None,
+        study_number: int | None = None,
+        limit: int = 1000,
+    ) -> tuple[DeliveryRow, ...]:
         """Outbox rows, oldest first."""
-        return self._read(views.deliveries_of, destination=destination, states=states, study_number=study_number, limit=limit)
+        return self._read(
+            views.deliveries_of, destination=destination, states=states, study_number=study_number, limit=limit
+        )
 
     def give_up_old(self, before: datetime, now: datetime) -> int:
         """Deliveries that were made before and never got through are dead (`delivery.age_h_max`). Returns how many."""
@@ -251,8 +333,8 @@ class Ledger:
         self._move(people.hold, study_number, reason, text, by=by, now=now)
 
     def release(self, study_number: int, *, by: str, why: str, now: datetime, identity: str | None = None) -> None:
-        """Clear its holds; the waiting change passes the limits of revisions. A doubt about identity needs the key of one
-        (`IdentityNeeded`): instances of the others stay out, and what was sent under another is withdrawn."""
+        """Clear its holds; the waiting change passes the limits of revisions. A doubt about identity needs the key of
+        one (`IdentityNeeded`): instances of the others stay out, and what was sent under another is withdrawn."""
         self._move(people.release, study_number, by=by, why=why, now=now, identity=identity)
 
     def requeue(self, study_number: int, *, by: str, why: str, now: datetime) -> None:
@@ -284,7 +366,9 @@ class Ledger:
         """True: this owner runs the periodic task; nobody else does for so long."""
         return self._move(leases.task_lease, name, owner, for_s, now)
 
-    def note_event(self, what: str, why: str, now: datetime, *, who: str | None = None, study_number: int | None = None) -> None:
+    def note_event(
+        self, what: str, why: str, now: datetime, *, who: str | None = None, study_number: int | None = None
+    ) -> None:
         """An event that moves nothing: a disk alarm, a rebuild, a rejected caller."""
         self._move(people.note_event, what, why, now, who=who, study_number=study_number)
 
@@ -293,7 +377,8 @@ class Ledger:
             return question(Transaction(sql, self.who), *args, **kwargs)
 
     def _move(self, body: Callable[Concatenate[Transaction, P], T], *args: P.args, **kwargs: P.kwargs) -> T:
-        """Run a move; lines that it must leave in the journal are synced while no transaction is open, then it runs again and commits."""
+        """Run a move; lines that it must leave in the journal are synced while no transaction is open, then it runs
+        again and commits."""
         written: list[Line] = []
         for _ in range(REDO_MAX):
             try:

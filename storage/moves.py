@@ -1,5 +1,6 @@
-"""The one place that moves a study: by the table in `states.py`, an UPDATE on state and change number, the event in the same
-transaction. Also what follows from a move: a void lease, an end that the journal must know, what was sent and must be taken back.
+"""The one place that moves a study: by the table in `states.py`, an UPDATE on state and change number, the event in the
+same transaction. Also what follows from a move: a void lease, an end that the journal must know, what was sent and must
+be taken back.
 """
 
 import hashlib
@@ -35,7 +36,7 @@ class Line:
     fields: Mapping[str, Any]
 
 
-class Unwritten(Exception):  # noqa: N818 - never leaves the ledger: it rolls a transaction back until its lines are synced
+class Unwritten(Exception):
     """Lines are missing in the journal; the transaction is rolled back, they are written, it runs again."""
 
     def __init__(self, lines: list[Line]) -> None:
@@ -45,7 +46,8 @@ class Unwritten(Exception):  # noqa: N818 - never leaves the ledger: it rolls a 
 
 @dataclass
 class Transaction:
-    """One open transaction. `who` stands in the events; `lines` collects what the journal must hold before the commit."""
+    """One open transaction. `who` stands in the events; `lines` collects what the journal must hold before the
+    commit."""
 
     sql: sa.Connection
     who: str
@@ -55,11 +57,31 @@ class Transaction:
         """Ask for a line. Fields are plain JSON values and the same each time that the transaction runs."""
         self.lines.append(Line(kind, at, fields))
 
-    def event(self, what: str, at: datetime, *, study: int | None = None, series: int | None = None, why: str = "", who: str | None = None,
-              from_state: str = "", to_state: str = "") -> None:
+    def event(
+        self,
+        what: str,
+        at: datetime,
+        *,
+        study: int | None = None,
+        series: int | None = None,
+        why: str = "",
+        who: str | None = None,
+        from_state: str = "",
+        to_state: str = "",
+    ) -> None:
         """Append an event."""
-        self.sql.execute(sa.insert(events).values(at=at, study_number=study, series_id=series, who=self.who if who is None else who, what=what,
-                                                  from_state=from_state, to_state=to_state, why=why))
+        self.sql.execute(
+            sa.insert(events).values(
+                at=at,
+                study_number=study,
+                series_id=series,
+                who=self.who if who is None else who,
+                what=what,
+                from_state=from_state,
+                to_state=to_state,
+                why=why,
+            )
+        )
 
 
 def study_row(tx: Transaction, number: int) -> sa.Row[Any]:
@@ -70,12 +92,22 @@ def study_row(tx: Transaction, number: int) -> sa.Row[Any]:
     """
     row = tx.sql.execute(sa.select(studies).where(studies.c.number == number).with_for_update()).one_or_none()
     if row is None:
-        raise NotFound(what="the ledger has no such study", which=f"study {number}", do="`dicom-node status` lists the studies")
+        raise NotFound(
+            what="the ledger has no such study", which=f"study {number}", do="`dicom-node status` lists the studies"
+        )
     return row
 
 
-def move_study(tx: Transaction, study: sa.Row[Any], move: StudyMove, at: datetime, *, why: str = "", who: str | None = None,
-               **values: Any) -> StudyState:
+def move_study(
+    tx: Transaction,
+    study: sa.Row[Any],
+    move: StudyMove,
+    at: datetime,
+    *,
+    why: str = "",
+    who: str | None = None,
+    **values: Any,
+) -> StudyState:
     """Move a study as it was read (`study`), write the event, return the new state. `values` are further columns.
 
     A move that leaves READING ends the lease; one that ends the study writes its end into the journal.
@@ -86,15 +118,26 @@ def move_study(tx: Transaction, study: sa.Row[Any], move: StudyMove, at: datetim
     was = StudyState(study.state)
     state = STUDY_MOVES[was].get(move)
     if state is None:
-        raise IllegalMove(what=f"'{move}' is no move of a study that is {was}", which=f"study {study.number}",
-                          do="look at `dicom-node status --why`")
+        raise IllegalMove(
+            what=f"'{move}' is no move of a study that is {was}",
+            which=f"study {study.number}",
+            do="look at `dicom-node status --why`",
+        )
     if move in (StudyMove.CHANGE, StudyMove.ARRIVE):
-        values = {"change_no": studies.c.change_no + 1, "changed_at": at, "not_before": None, "ended_at": None, **values}
+        values = {
+            "change_no": studies.c.change_no + 1,
+            "changed_at": at,
+            "not_before": None,
+            "ended_at": None,
+            **values,
+        }
     elif state in ENDS:
         values = {"ended_at": at, **values}
     moved = tx.sql.execute(
-        sa.update(studies).where(studies.c.number == study.number, studies.c.state == was, studies.c.change_no == study.change_no)
-        .values(state=state, **values))
+        sa.update(studies)
+        .where(studies.c.number == study.number, studies.c.state == was, studies.c.change_no == study.change_no)
+        .values(state=state, **values)
+    )
     if moved.rowcount != 1:
         raise Stale(what="it changed meanwhile", which=f"study {study.number}", do="look again")
     if was is StudyState.READING:
@@ -111,12 +154,18 @@ ENDS = frozenset({StudyState.DONE, StudyState.UNDELIVERED, StudyState.WITHDRAWN}
 def end_leases(tx: Transaction, study_number: int, purpose: str, at: datetime) -> None:
     """Void the live lease on a study: no move with its token matches any more."""
     live = study_leases.c
-    tx.sql.execute(sa.update(study_leases).where(live.study_number == study_number, live.purpose == purpose, live.ended_at.is_(None))
-                   .values(ended_at=at))
+    tx.sql.execute(
+        sa.update(study_leases)
+        .where(live.study_number == study_number, live.purpose == purpose, live.ended_at.is_(None))
+        .values(ended_at=at)
+    )
 
 
-def change_study(tx: Transaction, study: sa.Row[Any], at: datetime, *, why: str, who: str | None = None, **values: Any) -> StudyState:
-    """Something about it is new: `open` at once, the number raised, a running job's token void. `values` are further columns."""
+def change_study(
+    tx: Transaction, study: sa.Row[Any], at: datetime, *, why: str, who: str | None = None, **values: Any
+) -> StudyState:
+    """Something about it is new: `open` at once, the number raised, a running job's token void. `values` are further
+    columns."""
     move = StudyMove.ARRIVE if study.state == StudyState.WITHDRAWN else StudyMove.CHANGE
     return move_study(tx, study, move, at, why=why, who=who, **values)
 
@@ -127,7 +176,8 @@ def settle(tx: Transaction, study_number: int, at: datetime) -> StudyState:
     if study.state != StudyState.DELIVERING:
         return StudyState(study.state)
     current = tx.sql.execute(
-        sa.select(deliveries.c.state, deliveries.c.commit_asked).where(deliveries.c.result_key == study.current_key)).all()
+        sa.select(deliveries.c.state, deliveries.c.commit_asked).where(deliveries.c.result_key == study.current_key)
+    ).all()
     if not all(has_ended(row.state, row.commit_asked) for row in current):
         return StudyState.DELIVERING
     dead = any(row.state == DeliveryState.DEAD for row in current)
@@ -143,26 +193,42 @@ _ENDED = frozenset({DeliveryState.COMMITTED, DeliveryState.COMMIT_UNKNOWN, Deliv
 
 
 def sent_by(study: sa.Row[Any], scope: str) -> sa.Select[Any]:
-    """Deliveries of the study that a peer may have and that no withdrawal takes back yet. On the wire counts as sent."""
+    """Deliveries of the study that a peer may have and that no withdrawal takes back yet. On the wire counts as
+    sent."""
     d = deliveries.c
     chosen = sa.select(deliveries).where(
-        d.study_number == study.number, d.withdrawal.is_(sa.false()), d.withdrawn_by == "",
-        sa.or_(d.may_have.is_(sa.true()), d.state.in_([DeliveryState.SENDING, DeliveryState.SENT, DeliveryState.COMMITTED])))
+        d.study_number == study.number,
+        d.withdrawal.is_(sa.false()),
+        d.withdrawn_by == "",
+        sa.or_(
+            d.may_have.is_(sa.true()), d.state.in_([DeliveryState.SENDING, DeliveryState.SENT, DeliveryState.COMMITTED])
+        ),
+    )
     if scope == WITHDRAW_OTHER_IDENTITY:
         chosen = chosen.where(d.identity_key != study.identity_chosen)
     return chosen.order_by(d.number)
 
 
 def mark_to_withdraw(tx: Transaction, study: sa.Row[Any], scope: str, at: datetime) -> bool:
-    """Where something was sent, mark the study (a worker makes the withdrawal); where nothing was, cancel what waits. True: marked."""
+    """Where something was sent, mark the study (a worker makes the withdrawal); where nothing was, cancel what waits.
+    True: marked."""
     anything = tx.sql.execute(sent_by(study, scope).limit(1)).first() is not None
     if anything:
         wider = WITHDRAW_ALL if WITHDRAW_ALL in (scope, study.to_withdraw) else scope
-        tx.sql.execute(sa.update(studies).where(studies.c.number == study.number)
-                       .values(to_withdraw=wider, withdraw_attempts=0, withdraw_not_before=None))
+        tx.sql.execute(
+            sa.update(studies)
+            .where(studies.c.number == study.number)
+            .values(to_withdraw=wider, withdraw_attempts=0, withdraw_not_before=None)
+        )
         tx.event("to be withdrawn", at, study=study.number, why="what was sent must be taken back")
     elif scope == WITHDRAW_ALL:
-        cancel(tx, study.number, at, "nothing was sent, and nothing is left to say", deliveries.c.withdrawal.is_(sa.false()))
+        cancel(
+            tx,
+            study.number,
+            at,
+            "nothing was sent, and nothing is left to say",
+            deliveries.c.withdrawal.is_(sa.false()),
+        )
         tx.sql.execute(sa.update(studies).where(studies.c.number == study.number).values(current_key=None))
     return anything
 
@@ -170,9 +236,13 @@ def mark_to_withdraw(tx: Transaction, study: sa.Row[Any], scope: str, at: dateti
 def cancel(tx: Transaction, study_number: int, at: datetime, why: str, *which: sa.ColumnElement[bool]) -> int:
     """Cancel deliveries of a study that are not on the wire (pending, dead; sent ones whose commitment is open)."""
     d = deliveries.c
-    idle = sa.or_(d.state.in_([DeliveryState.PENDING, DeliveryState.DEAD]),
-                  sa.and_(d.state == DeliveryState.SENT, d.commit_asked.is_(sa.true())))
-    rows = tx.sql.execute(sa.select(deliveries).where(d.study_number == study_number, idle, *which).order_by(d.number).with_for_update()).all()
+    idle = sa.or_(
+        d.state.in_([DeliveryState.PENDING, DeliveryState.DEAD]),
+        sa.and_(d.state == DeliveryState.SENT, d.commit_asked.is_(sa.true())),
+    )
+    rows = tx.sql.execute(
+        sa.select(deliveries).where(d.study_number == study_number, idle, *which).order_by(d.number).with_for_update()
+    ).all()
     for row in rows:
         may_have = row.may_have or row.state == DeliveryState.SENT
         move_delivery(tx, row, DeliveryMove.SUPERSEDE, at, why=why, ended_at=at, may_have=may_have)
@@ -180,8 +250,16 @@ def cancel(tx: Transaction, study_number: int, at: datetime, why: str, *which: s
     return len(rows)
 
 
-def move_delivery(tx: Transaction, row: sa.Row[Any], move: DeliveryMove, at: datetime, *, why: str = "", who: str | None = None,
-                  **values: Any) -> DeliveryState:
+def move_delivery(
+    tx: Transaction,
+    row: sa.Row[Any],
+    move: DeliveryMove,
+    at: datetime,
+    *,
+    why: str = "",
+    who: str | None = None,
+    **values: Any,
+) -> DeliveryState:
     """Move a delivery as it was read, by the table, on its state and token; write the event; return the new state.
 
     Raises:
@@ -190,21 +268,42 @@ def move_delivery(tx: Transaction, row: sa.Row[Any], move: DeliveryMove, at: dat
     was = DeliveryState(row.state)
     state = DELIVERY_MOVES[was].get(move)
     if state is None:
-        raise IllegalMove(what=f"'{move}' is no move of a delivery that is {was}", which=f"delivery {row.number}",
-                          do="look at `dicom-node deliveries list`")
+        raise IllegalMove(
+            what=f"'{move}' is no move of a delivery that is {was}",
+            which=f"delivery {row.number}",
+            do="look at `dicom-node deliveries list`",
+        )
     moved = tx.sql.execute(
-        sa.update(deliveries).where(deliveries.c.number == row.number, deliveries.c.state == was, deliveries.c.token == row.token)
-        .values(state=state, **values))
+        sa.update(deliveries)
+        .where(deliveries.c.number == row.number, deliveries.c.state == was, deliveries.c.token == row.token)
+        .values(state=state, **values)
+    )
     if moved.rowcount != 1:
         raise Stale(what="it changed meanwhile", which=f"delivery {row.number}", do="look again")
     told = f"delivery {row.number} ({row.kind}) to {row.destination}"
-    tx.event(f"delivery: {move}", at, study=row.study_number, why=f"{told}: {why}" if why else told, who=who, from_state=was, to_state=state)
+    tx.event(
+        f"delivery: {move}",
+        at,
+        study=row.study_number,
+        why=f"{told}: {why}" if why else told,
+        who=who,
+        from_state=was,
+        to_state=state,
+    )
     return state
 
 
 def journal_delivery_end(tx: Transaction, row: sa.Row[Any], state: str, may_have: bool, at: datetime) -> None:
     """The end of a delivery, and whether the peer may have it."""
-    tx.journal("delivery-end", at, result=row.result_key, destination=row.destination, delivery=row.kind, state=str(state), may_have=may_have)
+    tx.journal(
+        "delivery-end",
+        at,
+        result=row.result_key,
+        destination=row.destination,
+        delivery=row.kind,
+        state=str(state),
+        may_have=may_have,
+    )
 
 
 def live_copies(tx: Transaction, *which: sa.ColumnElement[bool]) -> list[sa.Row[Any]]:
@@ -223,17 +322,43 @@ def digest_of(rows: Iterable[Any]) -> str:
 
 
 def journal_end(tx: Transaction, study_number: int, at: datetime) -> None:
-    """An end of a study: its identity, each series' outcome and instances. What a rebuild knows of what left no result."""
+    """An end of a study: its identity, each series' outcome and instances. What a rebuild knows of what left no
+    result."""
     study = study_row(tx, study_number)
     by_series: dict[int, list[sa.Row[Any]]] = {}
     for row in live_copies(tx, instances.c.study_number == study_number):
         by_series.setdefault(row.series_id, []).append(row)
     told = [
-        {"uid": row.series_uid, "kind": row.kind, "modality": row.modality, "outcome": row.outcome, "code": row.reason_code, "text": row.reason_text,
-         "found": row.found, "found_digest": row.found_digest, "attempts": row.attempts,
-         "instances": [[one.sop_uid, one.sha256] for one in by_series.get(row.id, [])]}
-        for row in tx.sql.execute(sa.select(series).where(series.c.study_number == study_number).order_by(series.c.id))]
-    last = tx.sql.execute(sa.select(results.c.key).where(results.c.study_number == study_number).order_by(results.c.number.desc())
-                          .limit(1)).scalar_one_or_none()
-    tx.journal("study-end", at, study=study.study_uid, state=study.state, outcome=study.outcome, revision=study.revision,
-               result=study.current_key or "", last=last or "", identity=study.identity_chosen, to_withdraw=study.to_withdraw, series=told)
+        {
+            "uid": row.series_uid,
+            "kind": row.kind,
+            "modality": row.modality,
+            "outcome": row.outcome,
+            "code": row.reason_code,
+            "text": row.reason_text,
+            "found": row.found,
+            "found_digest": row.found_digest,
+            "attempts": row.attempts,
+            "instances": [[one.sop_uid, one.sha256] for one in by_series.get(row.id, [])],
+        }
+        for row in tx.sql.execute(sa.select(series).where(series.c.study_number == study_number).order_by(series.c.id))
+    ]
+    last = tx.sql.execute(
+        sa.select(results.c.key)
+        .where(results.c.study_number == study_number)
+        .order_by(results.c.number.desc())
+        .limit(1)
+    ).scalar_one_or_none()
+    tx.journal(
+        "study-end",
+        at,
+        study=study.study_uid,
+        state=study.state,
+        outcome=study.outcome,
+        revision=study.revision,
+        result=study.current_key or "",
+        last=last or "",
+        identity=study.identity_chosen,
+        to_withdraw=study.to_withdraw,
+        series=told,
+    )

@@ -1,4 +1,5 @@
-"""What the ledger takes and gives: frozen rows. Payloads (headers, findings, messages) are text that it does not understand.
+"""What the ledger takes and gives: frozen rows. Payloads (headers, findings, messages) are text that it does not
+understand.
 
 Times are aware UTC datetimes. A study's number is the ledger's own; UIDs stand only where a file or a peer needs them.
 """
@@ -12,8 +13,10 @@ from typing import Final, Literal
 from storage.states import DeliveryState, Outcome, SeriesState, StudyState
 
 Kind = Literal["image", "set_aside", "own", "note"]
-IDENTITY: Final = "identity"      # the reason of a hold that only `release` with an identity key clears; the code of what stays out
-ATTEMPTS: Final = "attempts"      # the reason of a hold on a study past its attempts
+IDENTITY: Final = (
+    "identity"  # the reason of a hold that only `release` with an identity key clears; the code of what stays out
+)
+ATTEMPTS: Final = "attempts"  # the reason of a hold on a study past its attempts
 
 
 class Priority(IntEnum):
@@ -40,9 +43,10 @@ class Identity:
 class Arrival:
     """One file on its way from `incoming/` into the ledger, as the indexer judged it.
 
-    verdict: `new`; `duplicate` (nothing is stored; where the stored file is gone by retention, `file` is the one kept once more);
-        `differs` (a further copy, kept beside the first); `rejected` (the rejected object itself: `code` says by which note, `file`
-        lies in `withdrawn/`).
+    verdict: `new`; `duplicate` (nothing is stored; where the stored file is gone by retention, `file` is the one kept
+    once more);
+        `differs` (a further copy, kept beside the first); `rejected` (the rejected object itself: `code` says by which
+        note, `file` lies in `withdrawn/`).
     identity_key: a known key of the study, or None: the equal identity is looked up, else the next `pN` is made.
     holds: reasons to hold the study, (reason, text).
     filled: new header JSON for the first live copy of this instance, "" for none.
@@ -82,9 +86,9 @@ class Filed:
 
     study_number: int
     study_uid: str
-    opened: bool        # the study is new
-    changed: bool       # it left another state than open
-    new: int            # new images
+    opened: bool  # the study is new
+    changed: bool  # it left another state than open
+    new: int  # new images
     duplicates: int
     held: tuple[str, ...]
 
@@ -124,8 +128,9 @@ class AssociationRow:
 
 @dataclass(frozen=True)
 class SeriesRow:
-    """A series. `instances` are the live first copies; `found` is what a worker found in exactly these ("" for nothing);
-    `version` rises with every instance that comes or goes; `quiet_only`: a worker found it cut, only the quiet period completes it."""
+    """A series. `instances` are the live first copies; `found` is what a worker found in exactly these ("" for
+    nothing); `version` rises with every instance that comes or goes; `quiet_only`: a worker found it cut, only the
+    quiet period completes it."""
 
     id: int
     series_uid: str
@@ -149,8 +154,9 @@ class SeriesRow:
 
 @dataclass(frozen=True)
 class StudyRow:
-    """A study. `change_no` rises with every change; a choice is made against one. `by_person`: a person asked for the change that
-    waits, so limits of revisions don't hold it. `to_withdraw`: what was sent must be taken back before it is chosen from again."""
+    """A study. `change_no` rises with every change; a choice is made against one. `by_person`: a person asked for the
+    change that waits, so limits of revisions don't hold it. `to_withdraw`: what was sent must be taken back before it
+    is chosen from again."""
 
     number: int
     study_uid: str
@@ -188,7 +194,8 @@ class HoldRow:
 
 @dataclass(frozen=True)
 class IdentityRow:
-    """A patient named in a study: `p1`, `p2`, ... by first arrival, never renumbered. `instances` counts live first copies."""
+    """A patient named in a study: `p1`, `p2`, ... by first arrival, never renumbered. `instances` counts live first
+    copies."""
 
     key: str
     identity: Identity
@@ -238,8 +245,8 @@ class ResultRow:
 
 @dataclass(frozen=True)
 class DeliveryRow:
-    """A result's objects together, or one message, for one destination. `may_have`: the peer may have it (an attempt of unknown
-    outcome counts). `withdrawn_by`: key of the withdrawal that takes it back."""
+    """A result's objects together, or one message, for one destination. `may_have`: the peer may have it (an attempt of
+    unknown outcome counts). `withdrawn_by`: key of the withdrawal that takes it back."""
 
     number: int
     study_number: int
@@ -298,6 +305,18 @@ class StudyView:
         """Key of the study's last result or withdrawal: what the next result key is made over. "" before the first."""
         return self.results[-1].key if self.results else ""
 
+    def may_be_as_before(self, choice_digest: str) -> bool:
+        """Whether a choice of this digest (what is read, outcomes, identity) is that of the current result, so that the
+        study goes on where it was: no requeue waits, and none of its deliveries was cancelled."""
+        return (
+            self.current is not None
+            and self.current.choice_digest == choice_digest
+            and not self.study.requeue_by
+            and not any(
+                one.state is DeliveryState.CANCELLED for one in self.deliveries if one.result_key == self.current.key
+            )
+        )
+
 
 @dataclass(frozen=True)
 class SeriesVerdict:
@@ -333,7 +352,8 @@ class WithdrawalClaim:
 
 @dataclass(frozen=True)
 class NewResult:
-    """A result whose files lie synced in `folder` (below the study's folder). `used_numbers`: highest nodule number used so far."""
+    """A result whose files lie synced in `folder` (below the study's folder). `used_numbers`: highest nodule number
+    used so far."""
 
     key: str
     kind: Literal["result", "withdrawal"]
@@ -348,8 +368,8 @@ class NewResult:
 
 @dataclass(frozen=True)
 class NewDelivery:
-    """A row for the outbox. `after`: destinations of the same result that must have reached `after_state` first, at most until
-    `wait_until`."""
+    """A row for the outbox. `after`: destinations of the same result that must have reached `after_state` first, at
+    most until `wait_until`."""
 
     destination: str
     kind: Literal["dicom", "oru"]
@@ -362,7 +382,8 @@ class NewDelivery:
 
 @dataclass(frozen=True)
 class DeliveryClaim:
-    """A courier's lease on a delivery. `folder` is the study's; `overdue`: it waited in vain for a row that it was to follow."""
+    """A courier's lease on a delivery. `folder` is the study's; `overdue`: it waited in vain for a row that it was to
+    follow."""
 
     delivery: DeliveryRow
     folder: str
@@ -373,7 +394,8 @@ class DeliveryClaim:
 
 @dataclass(frozen=True)
 class FileMove:
-    """A file that a rejection took: to be moved (and its folder synced) by the caller; both below the study's folder."""
+    """A file that a rejection took: to be moved (and its folder synced) by the caller; both below the study's
+    folder."""
 
     sop_uid: str
     source: str
@@ -407,7 +429,8 @@ class DestinationRow:
 
 @dataclass(frozen=True)
 class Counts:
-    """The ledger at a glance; for metrics and readiness. `oldest_waiting_at`: since when the longest waiting study waits."""
+    """The ledger at a glance; for metrics and readiness. `oldest_waiting_at`: since when the longest waiting study
+    waits."""
 
     studies: Mapping[StudyState, int] = field(default_factory=dict)
     deliveries: Mapping[DeliveryState, int] = field(default_factory=dict)

@@ -1,9 +1,9 @@
-"""The moves of studies, series and deliveries, as tables; pure. `ledger.py` and `outbox.py` have no other opinion,
+"""The moves of studies, series and deliveries, as tables; pure. `moves.py` has no other opinion,
 and docs/architecture.md prints its diagrams from here (`python -m storage.states`)."""
 
 from collections.abc import Mapping
 from enum import StrEnum
-from typing import Final
+from typing import Final, TypeVar
 
 
 class StudyState(StrEnum):
@@ -38,10 +38,11 @@ class StudyMove(StrEnum):
 
 S, M = StudyState, StudyMove
 STUDY_MOVES: Final[Mapping[StudyState, Mapping[StudyMove, StudyState]]] = {
-    S.OPEN: {M.CHOOSE: S.QUEUED, M.NOT_FOR_US: S.DONE, M.AS_BEFORE: S.DELIVERING, M.CHANGE: S.OPEN, M.WITHDRAW: S.WITHDRAWN},
+    S.OPEN: {M.CHOOSE: S.QUEUED, M.NOT_FOR_US: S.DONE, M.AS_BEFORE: S.DELIVERING, M.CHANGE: S.OPEN,
+             M.WITHDRAW: S.WITHDRAWN},
     S.QUEUED: {M.CLAIM: S.READING, M.CHANGE: S.OPEN, M.WITHDRAW: S.WITHDRAWN},
-    S.READING: {M.WRITE: S.DELIVERING, M.RETRY: S.QUEUED, M.WAIT: S.OPEN, M.NOT_FOR_US: S.DONE, M.AS_BEFORE: S.DELIVERING,
-                M.CHANGE: S.OPEN, M.WITHDRAW: S.WITHDRAWN},
+    S.READING: {M.WRITE: S.DELIVERING, M.RETRY: S.QUEUED, M.WAIT: S.OPEN, M.NOT_FOR_US: S.DONE,
+                M.AS_BEFORE: S.DELIVERING, M.CHANGE: S.OPEN, M.WITHDRAW: S.WITHDRAWN},
     S.DELIVERING: {M.DELIVERED: S.DONE, M.DEAD: S.UNDELIVERED, M.CHANGE: S.OPEN, M.WITHDRAW: S.WITHDRAWN},
     S.DONE: {M.CHANGE: S.OPEN, M.WITHDRAW: S.WITHDRAWN},
     S.UNDELIVERED: {M.REPLAY: S.DELIVERING, M.CHANGE: S.OPEN, M.WITHDRAW: S.WITHDRAWN},
@@ -105,3 +106,23 @@ class Outcome(StrEnum):
     READ = "read"
     FAILED = "failed"
     SET_ASIDE = "set_aside"
+
+
+AnyState = TypeVar("AnyState", StudyState, DeliveryState)
+AnyMove = TypeVar("AnyMove", StudyMove, DeliveryMove)
+
+
+def diagram(moves: Mapping[AnyState, Mapping[AnyMove, AnyState]]) -> str:
+    """A table of moves as a Mermaid state diagram."""
+    lines = ["stateDiagram-v2", f"    [*] --> {next(iter(moves))}"]
+    for state, leaving in moves.items():
+        lines += [f"    {state} --> {target}: {move}" for move, target in leaving.items()]
+        if not leaving:
+            lines.append(f"    {state} --> [*]")
+    return "\n".join(lines)
+
+
+if __name__ == "__main__":
+    import sys
+
+    sys.stdout.write(f"```mermaid\n{diagram(STUDY_MOVES)}\n```\n\n```mermaid\n{diagram(DELIVERY_MOVES)}\n```\n")
