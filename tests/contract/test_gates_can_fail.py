@@ -177,6 +177,7 @@ RULES = {
     "test_a_page_links_to_what_is_there": ("docs/planted-link.md", "[a](nowhere.md)"),
     "test_a_page_names_files_that_are_there": ("docs/planted-name.md", "`hl7/nowhere.py`"),
     "test_a_page_names_targets_of_make_that_are_there": ("docs/planted-target.md", "`make nothing`"),
+    "test_a_command_that_a_page_or_an_error_names_is_there": ("docs/planted-command.md", "`dicom-node status --wy`"),
     "test_a_reference_is_a_name_and_never_a_line_number": ("docs/planted-number.md", "hl7/ack.py" + ":12"),
     "test_every_dependency_has_its_reason": ("docs/dependencies.md", "| leftpad | why not | MIT |"),
     "test_the_licence_is_apache_2": ("LICENSE", "é"),

@@ -3,6 +3,7 @@
 import re
 from pathlib import Path
 
+import click
 import pytest
 
 from tests.contract.tree import ROOT, modules, tracked
@@ -83,6 +84,28 @@ def test_a_page_names_targets_of_make_that_are_there() -> None:
         for target in re.findall(r"`make ([a-z][a-z0-9-]*)[ `]", (ROOT / page).read_text(encoding="utf-8"))
     }
     assert sorted(f"{page}: make {target}" for page, target in named if target not in targets) == []
+
+
+def test_a_command_that_a_page_or_an_error_names_is_there() -> None:
+    """`dicom-node status --why` in a sentence is what a person types next."""
+    from dicom_node.cli import cli  # here, so that the other rules look without loading the node
+
+    wrong = {
+        f"{path}: dicom-node {words}"
+        for path in [*modules(), *pages()]
+        for words in re.findall(r"`dicom-node ([a-z][^`\n]*)`", (ROOT / path).read_text(encoding="utf-8"))
+        if not _is_command(cli, words.split())
+    }
+    assert sorted(wrong) == []
+
+
+def _is_command(command: click.Command, words: list[str]) -> bool:
+    """Whether the words name a command; of what follows one, its options."""
+    if isinstance(command, click.Group) and words and not words[0].startswith("-"):
+        inner = command.commands.get(words[0])
+        return inner is not None and _is_command(inner, words[1:])
+    known = {option for parameter in command.params for option in (*parameter.opts, *parameter.secondary_opts)}
+    return all(word.split("=")[0] in known | {"--help"} for word in words if word.startswith("-"))
 
 
 def test_a_reference_is_a_name_and_never_a_line_number() -> None:

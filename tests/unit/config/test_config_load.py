@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from config.errors import ConfigurationError
-from config.keys import Kind, as_toml, keys
+from config.keys import Key, Kind, as_toml, keys
 from config.load import load
 from config.settings import Settings
 
@@ -269,3 +269,13 @@ def test_no_report_speaks_the_language_of_a_library(file: Path) -> None:
         )
         assert " is needed" in line
         assert len(line) < 200
+
+
+@pytest.mark.parametrize("key", [key for key in keys().values() if not key.repeated], ids=lambda key: key.path)
+def test_every_setting_can_be_set_by_its_variable(key: Key) -> None:
+    """Its default, written as a person would, changes nothing; so the variable is known and its text is understood."""
+    value = key.example if key.required else key.default
+    text = value if key.kind is Kind.TEXT else as_toml(value)
+    variable = f"DICOM_NODE__{key.section}__{key.name}".upper()
+    zone = {"DICOM_NODE__SITE__TIMEZONE": "Europe/Zurich"}
+    assert load(None, zone | {variable: text}) == load(None, zone)
