@@ -79,7 +79,8 @@ class Assembler:
         for row in _waiting(view.series):
             evidence = evidence_of(row, view.study.changed_at, oldest_incoming, self._settings, now)
             if evidence is not None:
-                self._ledger.complete_series(number, row.id, evidence.text, now)
+                if not self._ledger.complete_series(number, row.id, row.version, evidence.text, now):
+                    return 0  # it grew while we looked
                 event("series.complete", study=number, series=row.id, instances=len(row.instances), evidence=evidence.text)
                 completed = True
         if completed:
@@ -98,7 +99,7 @@ class Assembler:
         choice = chosen.choice
         why = "; ".join(f"series {v.series_id} {v.outcome}{': ' + v.reason_text if v.reason_text else ''}" for v in chosen.verdicts)
         hold = None
-        if self._ledger.may_be_as_before(view, chosen.digest):
+        if view.may_be_as_before(chosen.digest):
             move = StudyMove.AS_BEFORE
         elif choice.to_read or choice.report:
             move = StudyMove.CHOOSE

@@ -211,7 +211,7 @@ class Worker:
     def _without_reading(self, claim: StudyClaim, view: StudyView, chosen: Chosen) -> None:
         """Nothing can be read: a report says why, or nothing goes out because it is not for us."""
         failed = any(v.outcome is Outcome.FAILED for v in chosen.verdicts)
-        if view.current is not None and failed and not view.study.requeue_by and self._ledger.may_go_on_as_before(view):
+        if failed and _earlier_may_stand(view):
             alarm("revision_failed", study=view.study.number)
             self._ledger.end_without_result(claim, StudyMove.AS_BEFORE, chosen.verdicts, "the revision failed; the earlier result stands", self._clock())
         elif not chosen.choice.report:
@@ -269,6 +269,15 @@ class Worker:
         sent = [d for d in view.deliveries if d.kind == "dicom" and d.may_have and not d.withdrawal and not d.withdrawn_by]
         srs = [folder / f.path for d in sorted(sent, key=lambda d: d.revision) for f in d.files if f.kind == "sr" and (folder / f.path).exists()]
         return Previous(view.previous_key, report, view.study.used_numbers, srs[-1] if srs else None)
+
+
+def _earlier_may_stand(view: StudyView) -> bool:
+    """Whether a failed revision may go on as before: the earlier result used nothing that is now rejected or of another identity, and none
+    of its deliveries was cancelled (design: a change)."""
+    current = view.current
+    if current is None or current.kind != "result" or any(d.state == "cancelled" for d in view.deliveries if d.result_key == current.key):
+        return False
+    return not view.study.identity_chosen or current.identity_key == view.study.identity_chosen
 
 
 def payload_of(published: Published) -> dict[str, Any]:

@@ -1,0 +1,61 @@
+"""What commands share: settings, an open node, one study from what a person typed, who they are."""
+
+import getpass
+import json
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
+
+import click
+
+from config.settings import Settings
+from dicom_node.errors import UsageFault
+from dicom_node.node import Node, open_node
+from storage.rows import StudyRow
+
+
+def settings_here() -> Settings:
+    """The settings of this command line. Raises ConfigurationError."""
+    obj: Any = click.get_current_context().find_root().obj
+    settings: Settings = obj.settings
+    return settings
+
+
+@contextmanager
+def node_here(who: str) -> Iterator[Node]:
+    """The node of this command line, closed afterwards."""
+    node = open_node(settings_here(), who)
+    try:
+        yield node
+    finally:
+        node.close()
+
+
+def study_of(node: Node, text: str) -> StudyRow:
+    """The one study that `text` names: the ledger's number, a Study UID or an accession number.
+
+    Raises UsageFault: none, or more than one (the candidates are listed).
+    """
+    found = node.ledger.resolve(text)
+    if not found:
+        raise UsageFault("no study of this number, Study UID or accession number", text, "`dicom-node status` lists the latest")
+    if len(found) > 1:
+        listed = ", ".join(f"{s.number} ({s.study_uid})" for s in found)
+        raise UsageFault(f"{len(found)} studies: {listed}", text, "name one by its number or UID")
+    return found[0]
+
+
+def person() -> str:
+    """Who types: the login name, the one behind sudo where there is one."""
+    return os.environ.get("SUDO_USER") or getpass.getuser()
+
+
+def print_json(value: object) -> None:
+    """JSON for scripts."""
+    click.echo(json.dumps(value, indent=1, ensure_ascii=False))
+
+
+by_option = click.option("--by", default=person, show_default="your login name", help="Who asks; kept in the ledger and the journal.")
+why_option = click.option("--why", required=True, help="Why; kept in the ledger and the journal.")
+json_option = click.option("--json", "as_json", is_flag=True, help="JSON for scripts.")
