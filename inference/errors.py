@@ -16,6 +16,7 @@
         │   ├── CannotDecode      the decoders can't read these pixels
         │   ├── NotHounsfield     the values are no HU: scale, range or content says so
         │   ├── NotForDisplay     a radiograph that can't be brought to display convention
+        │   ├── NoContent         every pixel has the same value
         │   └── TooLarge          more memory than the limit allows
         ├── NoLung                passed over: not for us
         ├── LungsCut              declined: too little of the lungs is there
@@ -116,9 +117,15 @@ class NotHounsfield(Unfit):
 
 
 class NotForDisplay(Unfit):
-    """A radiograph that can't be brought to display convention (For Processing, colour, no content)."""
+    """A radiograph that can't be brought to display convention (For Processing, colour)."""
 
     code = "not_for_display"
+
+
+class NoContent(Unfit):
+    """Every pixel has the same value: no picture."""
+
+    code = "no_content"
 
 
 class TooLarge(Unfit):

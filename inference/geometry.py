@@ -79,9 +79,9 @@ class Stack:
 
 
 def number(value: float) -> str:
-    """A length as people write it: two decimals, no trailing zeros."""
-    text = f"{value:.2f}".rstrip("0").rstrip(".")
-    return "0" if text in ("-0", "") else text
+    """A length as people write it: one decimal, a second one where it says something."""
+    text = f"{value:.2f}".removesuffix("0")
+    return "0.0" if text == "-0.0" else text
 
 
 def place(position: Vector, axis: int = 2) -> str:

@@ -254,7 +254,8 @@ PN_DELIMITERS: Final = {0x5E, 0x3D, 0x5C}  # ^ = \ reset a code extension (PS3.5
 TEXT_DELIMITERS: Final = {0x5C, 0x0A, 0x0C, 0x0D, 0x09}
 
 
-def _tag(keyword: str) -> int:
+def tag_of(keyword: str) -> int:
+    """The tag of a keyword, as a number."""
     tag = tag_for_keyword(keyword)
     if tag is None:
         raise LookupError(keyword)
@@ -284,7 +285,7 @@ class Values:
     def raw(self, keyword: str, limit: int = VALUE_BYTES_MAX) -> bytes | None:
         """The value's bytes; None when it is missing, too long, or no plain value."""
         try:
-            element = self.dataset.get_item(_tag(keyword), keep_deferred=True)
+            element = self.dataset.get_item(tag_of(keyword), keep_deferred=True)
         except KeyError:
             return None
         if element is None:
@@ -386,7 +387,7 @@ class Values:
 
     def items(self, keyword: str) -> list["Values"]:
         """The items of a sequence; () when it is missing, broken or too long."""
-        tag = _tag(keyword)
+        tag = tag_of(keyword)
         try:
             element = self.dataset.get_item(tag, keep_deferred=True)
         except KeyError:
@@ -440,8 +441,8 @@ OTHERS: Final = (
     "AcquisitionDateTime", "AcquisitionDate", "AcquisitionTime", "SeriesDate", "SeriesTime", "ContentDate", "ContentTime",
     "ConceptNameCodeSequence", "CurrentRequestedProcedureEvidenceSequence", "IssuerOfPatientIDQualifiersSequence",
 )
-HEADER_TAGS: Final = tuple(sorted({_tag(k) for table in (TEXTS, CODES, UIDS, SHORTS, DECIMALS) for k in table.values()}
-                                  | {_tag(k) for k in OTHERS}))
+HEADER_TAGS: Final = tuple(sorted({tag_of(k) for table in (TEXTS, CODES, UIDS, SHORTS, DECIMALS) for k in table.values()}
+                                  | {tag_of(k) for k in OTHERS}))
 LOSSY_SYNTAXES: Final = frozenset({
     "1.2.840.10008.1.2.4.50", "1.2.840.10008.1.2.4.51", "1.2.840.10008.1.2.4.81", "1.2.840.10008.1.2.4.91", "1.2.840.10008.1.2.4.203",
 })

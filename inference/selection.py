@@ -29,6 +29,7 @@ READ_CLASSES: Final = frozenset({CT, *RADIOGRAPHS})
 
 THICKNESS_SLACK_MM: Final = 0.05  # 3.0 mm written as 3.04
 OFF_AXIS_DEG_MAX: Final = 5.0  # an axial stack laid along the patient's axis; MPRs are turned further
+GANTRY_DEG_MAX: Final = 35.0  # no gantry tilts further; beyond it is a reformat
 RADIOGRAPH_PIXELS_MIN: Final = 200  # shorter side; less is a thumbnail
 NO_REPORT: Final = frozenset({"prior", "no_model"})  # declined, and no report by default
 AUXILIARY: Final = frozenset({"localizer", "reformat"})  # comes with another series; tells nothing where that is not for us
@@ -264,7 +265,7 @@ def _against_ct(stack: Stack, images: Sequence[Header], rules: Select) -> list[R
         except Unfit as error:
             reasons.append(Reason(error.code, error.what))
     spacing = _too_far_apart(stack, rules)
-    return reasons + ([spacing] if spacing else [])
+    return reasons + ([spacing] if spacing and "too_thick" not in (r.code for r in reasons) else [])
 
 
 def _not_a_scan(images: Sequence[Header]) -> Reason | None:
@@ -300,10 +301,9 @@ def _reformat_of(header: Header) -> str | None:
 
 
 def _not_axial(stack: Stack) -> Reason | None:
-    if stack.off_axis_deg <= OFF_AXIS_DEG_MAX:
+    tilted = stack.tilt_deg > geometry.TILT_DEG_MAX and stack.off_axis_deg < GANTRY_DEG_MAX
+    if stack.off_axis_deg <= OFF_AXIS_DEG_MAX or tilted:  # of a tilt `need_straight` tells
         return None
-    if stack.tilt_deg > geometry.TILT_DEG_MAX and stack.off_axis_deg < 35:
-        return Reason("tilt", f"gantry tilt of {number(stack.off_axis_deg)} degrees")
     return Reason("not_axial", f"not axial: the slices' normal lies {number(stack.off_axis_deg)} degrees off the patient's long axis")
 
 

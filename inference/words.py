@@ -1,5 +1,6 @@
 """Words of free-text headers: do they call a series chest, or name only a part without lungs? The words are the site's settings."""
 
+import itertools
 import re
 import unicodedata
 from collections.abc import Sequence
@@ -31,5 +32,5 @@ def calls_chest(text: str, words: Sequence[str]) -> bool:
 def names_other_part(text: str, words: Sequence[str]) -> str:
     """The first word that names a part without lungs ("knee", and "lspine" also written L-Spine), or ""."""
     found = tokens(text)
-    whole = {*found, *(one + two for one, two in zip(found, found[1:], strict=False))}
+    whole = {*found, *(one + two for one, two in itertools.pairwise(found))}
     return next((word for word in words if word.lower() in whole), "")
