@@ -86,8 +86,8 @@ def _status(report: Report, codes: Codes) -> Code:
 
 
 def _looked_and_none(report: Report) -> bool:
-    """Whether "not detected" may be said: every reading is whole, nodules were looked for, and none was marked."""
-    looked = all(r.nodules is not None for r in report.readings)
+    """Whether "not detected" may be said: no reading is partial, nodules were looked for, none was marked."""
+    looked = any(r.nodules is not None for r in report.readings)
     return report.status is Status.COMPLETED and looked and not report.nodules
 
 
@@ -108,9 +108,9 @@ def of_nodule(nodule: Nodule, codes: Codes) -> tuple[Observation, ...]:
     said = [code(codes.finding, codes.nodule)]
     if nodule.tracking_uid:
         said.append(Observation("ST", TRACKING_UID, sub_id, escape(nodule.tracking_uid)))
-    site = {"right lung": codes.right_lung, "left lung": codes.left_lung}.get(nodule.site or "")
-    if site:
-        said.append(code(codes.finding_site, site))
+    site = nodule.site or ""
+    if "right" in site or "left" in site:
+        said.append(code(codes.finding_site, codes.right_lung if "right" in site else codes.left_lung))
     said += [
         number(codes.long_axis, f"{nodule.long_axis_mm:.1f}", codes.unit_mm),
         number(codes.short_axis, f"{nodule.short_axis_mm:.1f}", codes.unit_mm),
@@ -124,10 +124,8 @@ def of_nodule(nodule: Nodule, codes: Codes) -> tuple[Observation, ...]:
         said.append(number(codes.confidence, f"{nodule.confidence * 100:.1f}", codes.unit_percent))
     if nodule.malignancy is not None:
         said.append(number(codes.suspicion_score, f"{nodule.malignancy:.3f}", codes.unit_one))
-    textures = {"solid": codes.solid, "part-solid": codes.part_solid, "non-solid": codes.non_solid}
-    texture = textures.get(nodule.texture or "")
-    if texture:
-        said.append(code(codes.texture, texture))
+    if nodule.texture is not None:
+        said.append(Observation("CWE", codes.texture, sub_id, _texture(nodule.texture, codes)))
     if nodule.spiculation is not None:
         said.append(number(codes.spiculation, f"{nodule.spiculation:.3f}", codes.unit_one))
     if nodule.lobulation is not None:
@@ -137,10 +135,19 @@ def of_nodule(nodule: Nodule, codes: Codes) -> tuple[Observation, ...]:
     return tuple(said)
 
 
+def _texture(texture: str, codes: Codes) -> str:
+    """The code as in the Structured Report; a texture that has none goes as text, so that it does not get lost."""
+    known = {"solid": codes.solid, "part-solid": codes.part_solid, "non-solid": codes.non_solid,
+             "ground-glass": codes.non_solid}
+    found = known.get(texture.lower().replace("_", "-").replace(" ", "-"))
+    return coded(found) if found else components("", texture)
+
+
 def _of_finding(finding: Finding, sub_id: str, codes: Codes) -> Sequence[Observation]:
     """One label of one radiograph: its name, its score, the image. A demonstration says so."""
     note = "Technical demonstration, unvalidated." if finding.demonstration else ""
-    label = components(finding.label, finding.label.replace("_", " "), PRIVATE_SCHEME)
+    value = "AIX" + "".join(c for c in finding.label.upper() if c.isascii() and c.isalnum())[:13]  # as in the SR
+    label = components(value, finding.label.replace("_", " "), PRIVATE_SCHEME)
     return (
         Observation("CWE", codes.finding, sub_id, label, note=note),
         Observation("NM", codes.radiograph_score, sub_id, f"{finding.score:.3f}", coded(codes.unit_one)),

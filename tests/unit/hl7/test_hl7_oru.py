@@ -184,8 +184,8 @@ def test_algorithms_are_named_with_version_and_digest() -> None:
 def test_radiograph_findings_have_label_score_and_image() -> None:
     message = render(RADIOGRAPH, study=StudyRef(STUDY_UID, "DX"))
     found = rows(message)
-    assert (found["121071", "1"], found["AISCORE", "1"], found["AIIMAGE", "1"]) == ("Effusion", "0.660", "1.2.8")
-    assert found["121071", "2"] == "Cardiomegaly"
+    assert (found["121071", "1"], found["AISCORE", "1"], found["AIIMAGE", "1"]) == ("AIXEFFUSION", "0.660", "1.2.8")
+    assert found["121071", "2"] == "AIXCARDIOMEGALY"
     assert b"Hernia" not in message
     assert [n.value(3) for n in segments(message, "NTE")].count("Technical demonstration, unvalidated.") == 1
     assert only(message, "OBR").value(24) == "RX"
@@ -338,6 +338,12 @@ def test_attributes_of_a_graded_nodule_are_codes_and_scores() -> None:
     found = rows(render(report(reading(graded))))
     assert (found["C41144", "2"], found["C3672", "2"]) == ("RID50152", "52101004")
     assert (found["C28749", "2"], found["AILOBULATION", "2"]) == ("0.250", "0.500")
+
+
+def test_a_texture_without_a_code_goes_as_text() -> None:
+    message = render(report(reading(nodule(1, texture="milky"))))
+    texture, = (o for o in segments(message, "OBX") if o.value(3) == "C41144")
+    assert texture.components(5) == ("", "milky")
 
 
 def test_unescape_reads_what_other_systems_write() -> None:
