@@ -155,7 +155,8 @@ class Select(Section):
         default="refuse", description="What to do with a series that lacks slices inside."
     )
     for_processing: bool = Field(
-        default=False, description="Read X-ray images For Processing too (detector values, without the maker's display)."
+        default=False,
+        description="Read X-ray images For Processing too (detector values, without the maker's display).",
     )
     words_chest: tuple[Word, ...] = Field(
         default=("chest", "thorax", "thorac", "lung", "pulmo", "cxr"),

@@ -61,11 +61,23 @@ class Analysis:
         return {"schema_version": SCHEMA_VERSION, "series": self.entries}
 
 
-def analyse(files: Iterable[Path], output: Path, settings: Settings, device: Device, now: datetime, *, say: Callable[[str], None] = lambda text: None) -> Analysis:
+def analyse(
+    files: Iterable[Path],
+    output: Path,
+    settings: Settings,
+    device: Device,
+    now: datetime,
+    *,
+    say: Callable[[str], None] = lambda text: None,
+) -> Analysis:
     """Read every study of these files; write objects, pictures, candidates and summary below `output`."""
     analysis = Analysis()
     studies = _sorted(files, settings, analysis, say)
-    room = ReadingRoom(settings, output / ".scratch", progress=lambda stage, done, total: say(f"{stage} {done}/{total}") if done == total else None)
+    room = ReadingRoom(
+        settings,
+        output / ".scratch",
+        progress=lambda stage, done, total: say(f"{stage} {done}/{total}") if done == total else None,
+    )
     try:
         for number, (study_uid, series) in enumerate(sorted(studies.items()), 1):
             say(f"study {number} of {len(studies)}: {len(series)} series")
@@ -86,7 +98,9 @@ def _remove_scratch(folder: Path) -> None:
         folder.rmdir()
 
 
-def _sorted(files: Iterable[Path], settings: Settings, analysis: Analysis, say: Callable[[str], None]) -> dict[str, dict[str, _Series]]:
+def _sorted(
+    files: Iterable[Path], settings: Settings, analysis: Analysis, say: Callable[[str], None]
+) -> dict[str, dict[str, _Series]]:
     """Files by study and series; a second copy of an instance is left out, with what differs."""
     studies: dict[str, dict[str, _Series]] = {}
     child = HeaderChild(settings.index.header_timeout_s)
@@ -100,7 +114,8 @@ def _sorted(files: Iterable[Path], settings: Settings, analysis: Analysis, say: 
                 continue
             kind = "image" if is_read(header.sop_class_uid) and not is_ours(header.model) else "set_aside"
             series = studies.setdefault(header.study_instance_uid, {}).setdefault(
-                header.series_instance_uid, _Series(header.series_instance_uid, header.modality, kind))
+                header.series_instance_uid, _Series(header.series_instance_uid, header.modality, kind)
+            )
             first = next((s for s in series.sources if s.header.sop_instance_uid == header.sop_instance_uid), None)
             if first is not None:
                 series.left_out.append(", ".join(differences(first.header, header)) or "a duplicate")
@@ -111,8 +126,18 @@ def _sorted(files: Iterable[Path], settings: Settings, analysis: Analysis, say: 
     return studies
 
 
-def _study(study_uid: str, series: dict[str, _Series], number: int, output: Path, settings: Settings, device: Device, now: datetime,
-           room: ReadingRoom, analysis: Analysis, say: Callable[[str], None]) -> None:
+def _study(
+    study_uid: str,
+    series: dict[str, _Series],
+    number: int,
+    output: Path,
+    settings: Settings,
+    device: Device,
+    now: datetime,
+    room: ReadingRoom,
+    analysis: Analysis,
+    say: Callable[[str], None],
+) -> None:
     images = {uid: s for uid, s in series.items() if s.kind == "image"}
     objects = output / "objects" / f"study-{number}"
     objects.mkdir(parents=True, exist_ok=True)
@@ -135,22 +160,57 @@ def _study(study_uid: str, series: dict[str, _Series], number: int, output: Path
         verdict = verdicts.get(uid)
         reading = read.get(uid)
         outcome = "read" if reading else verdict.outcome if verdict else "set_aside"
-        results = [{"kind": o["kind"], "sop_instance_uid": o.get("sop_instance_uid", ""), "file": str((objects / o["path"]).relative_to(output))}
-                   for o in published.manifest["objects"]] if published and uid == best else []
-        reason = reading.reason if reading else verdict.reason if verdict else Reason("class", "an object of a class that is not read")
-        analysis.entries.append(series_entry(
-            study_uid=study_uid, series_uid=uid, modality=one.modality, status=status_of(outcome, reading), reason=reason,
-            evidence="a folder of files", reading=reading, results=results))
+        results = (
+            [
+                {
+                    "kind": o["kind"],
+                    "sop_instance_uid": o.get("sop_instance_uid", ""),
+                    "file": str((objects / o["path"]).relative_to(output)),
+                }
+                for o in published.manifest["objects"]
+            ]
+            if published and uid == best
+            else []
+        )
+        reason = (
+            reading.reason
+            if reading
+            else verdict.reason
+            if verdict
+            else Reason("class", "an object of a class that is not read")
+        )
+        analysis.entries.append(
+            series_entry(
+                study_uid=study_uid,
+                series_uid=uid,
+                modality=one.modality,
+                status=status_of(outcome, reading),
+                reason=reason,
+                evidence="a folder of files",
+                reading=reading,
+                results=results,
+            )
+        )
         if reading is not None:
             analysis.candidates[uid] = candidates_json(reading.candidates)
 
 
-def _read(images: dict[str, _Series], settings: Settings, objects: Path, room: ReadingRoom, picture: Callable[[Path, Reading], None],
-          say: Callable[[str], None]) -> tuple[Choice, tuple[Reading, ...]]:
+def _read(
+    images: dict[str, _Series],
+    settings: Settings,
+    objects: Path,
+    room: ReadingRoom,
+    picture: Callable[[Path, Reading], None],
+    say: Callable[[str], None],
+) -> tuple[Choice, tuple[Reading, ...]]:
     """Choose and read until the choice stands."""
     while True:
-        views = [SeriesView(series_instance_uid=uid, headers=tuple(s.header for s in one.sources), received_at=None, found=one.found)
-                 for uid, one in images.items()]
+        views = [
+            SeriesView(
+                series_instance_uid=uid, headers=tuple(s.header for s in one.sources), received_at=None, found=one.found
+            )
+            for uid, one in images.items()
+        ]
         choice = choose(views, settings.select, models=MODELS, zone=ZoneInfo(settings.site.timezone))
         readings = []
         for uid in to_read_now(choice):
@@ -175,17 +235,47 @@ def _read(images: dict[str, _Series], settings: Settings, objects: Path, room: R
             return choice, tuple(readings)
 
 
-def _request(study_uid: str, images: dict[str, _Series], choice: Choice, readings: tuple[Reading, ...], settings: Settings, device: Device,
-             now: datetime) -> Request:
+def _request(
+    study_uid: str,
+    images: dict[str, _Series],
+    choice: Choice,
+    readings: tuple[Reading, ...],
+    settings: Settings,
+    device: Device,
+    now: datetime,
+) -> Request:
     read = [r.series_instance_uid for r in readings]
-    concerned = read or [v.series_instance_uid for v in choice.verdicts if v.outcome in ("declined", "failed")] or list(images)
-    not_read = tuple(NotRead(v.series_instance_uid, images[v.series_instance_uid].modality, v.outcome, v.reason or Reason("", ""),
-                             images[v.series_instance_uid].sources[0].header.series_number)
-                     for v in choice.verdicts if v.outcome in ("passed_over", "declined", "failed"))
+    concerned = (
+        read or [v.series_instance_uid for v in choice.verdicts if v.outcome in ("declined", "failed")] or list(images)
+    )
+    not_read = tuple(
+        NotRead(
+            v.series_instance_uid,
+            images[v.series_instance_uid].modality,
+            v.outcome,
+            v.reason or Reason("", ""),
+            images[v.series_instance_uid].sources[0].header.series_number,
+        )
+        for v in choice.verdicts
+        if v.outcome in ("passed_over", "declined", "failed")
+    )
     left_out = [text for one in images.values() for text in one.left_out if text != "a duplicate"]
-    notes = (AGE_NOT_JUDGED, *([f"{len(left_out)} second copies of images differ and were left out"] if left_out else []))
+    notes = (
+        AGE_NOT_JUDGED,
+        *([f"{len(left_out)} second copies of images differ and were left out"] if left_out else []),
+    )
     return Request(
-        study_instance_uid=study_uid, readings=readings, not_read=not_read,
+        study_instance_uid=study_uid,
+        readings=readings,
+        not_read=not_read,
         reason=None if readings else choice.reason or Reason("nothing", "no series of the study can be read"),
-        sources=[s for uid in concerned for s in images[uid].sources], weights=weights_of(settings.read.detector), identity_key="p1",
-        choice_digest="", content_at=now, revision=1, previous=None, notes=notes, device=device)
+        sources=[s for uid in concerned for s in images[uid].sources],
+        weights=weights_of(settings.read.detector),
+        identity_key="p1",
+        choice_digest="",
+        content_at=now,
+        revision=1,
+        previous=None,
+        notes=notes,
+        device=device,
+    )

@@ -10,9 +10,8 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta
 
 from config.settings import Settings
-from dicom_node.choosing import chosen_of, held_by_limits
+from dicom_node.choosing import chosen_of, header_of, held_by_limits
 from dicom_node.logs import alarm, event
-from inference.headers import Header
 from inference.selection import geometry_complete
 from storage.errors import Stale
 from storage.ledger import Ledger
@@ -28,7 +27,9 @@ class Evidence:
     text: str
 
 
-def evidence_of(row: SeriesRow, study_changed_at: datetime, oldest_incoming: datetime | None, settings: Settings, now: datetime) -> Evidence | None:
+def evidence_of(
+    row: SeriesRow, study_changed_at: datetime, oldest_incoming: datetime | None, settings: Settings, now: datetime
+) -> Evidence | None:
     """The evidence that a series is complete, or None while it is not."""
     rules = settings.assembly
     if not row.quiet_only and _proved(row, settings, now):
@@ -46,9 +47,12 @@ def evidence_of(row: SeriesRow, study_changed_at: datetime, oldest_incoming: dat
 def _proved(row: SeriesRow, settings: Settings, now: datetime) -> bool:
     if not row.associations or (now - row.last_at).total_seconds() < settings.assembly.proof_quiet_s:
         return False
-    if any(a.outcome == "open" or a.files != a.filed for a in row.associations) or row.associations[-1].outcome != "released":
+    if (
+        any(a.outcome == "open" or a.files != a.filed for a in row.associations)
+        or row.associations[-1].outcome != "released"
+    ):
         return False
-    return bool(geometry_complete([Header.from_json(i.header) for i in row.instances]))
+    return bool(geometry_complete([header_of(i) for i in row.instances]))
 
 
 class Assembler:
@@ -81,7 +85,9 @@ class Assembler:
             if evidence is not None:
                 if not self._ledger.complete_series(number, row.id, row.version, evidence.text, now):
                     return 0  # it grew while we looked
-                event("series.complete", study=number, series=row.id, instances=len(row.instances), evidence=evidence.text)
+                event(
+                    "series.complete", study=number, series=row.id, instances=len(row.instances), evidence=evidence.text
+                )
                 completed = True
         if completed:
             view = self._ledger.view(number)
@@ -97,7 +103,9 @@ class Assembler:
         number = view.study.number
         chosen = chosen_of(view, self._settings)
         choice = chosen.choice
-        why = "; ".join(f"series {v.series_id} {v.outcome}{': ' + v.reason_text if v.reason_text else ''}" for v in chosen.verdicts)
+        why = "; ".join(
+            f"series {v.series_id} {v.outcome}{': ' + v.reason_text if v.reason_text else ''}" for v in chosen.verdicts
+        )
         hold = None
         if view.may_be_as_before(chosen.digest):
             move = StudyMove.AS_BEFORE
@@ -107,8 +115,23 @@ class Assembler:
         else:
             move = StudyMove.NOT_FOR_US
         priority = Priority.REQUEUED if view.study.requeue_by else Priority.NEW
-        self._ledger.choose(number, view.study.change_no, verdicts=chosen.verdicts, move=move, why=why, priority=priority, hold=hold, now=now)
-        event("study.chosen", study=number, move=move, count=len(choice.to_read), why=choice.reason.text if choice.reason else "")
+        self._ledger.choose(
+            number,
+            view.study.change_no,
+            verdicts=chosen.verdicts,
+            move=move,
+            why=why,
+            priority=priority,
+            hold=hold,
+            now=now,
+        )
+        event(
+            "study.chosen",
+            study=number,
+            move=move,
+            count=len(choice.to_read),
+            why=choice.reason.text if choice.reason else "",
+        )
         if hold:
             alarm("held", study=number, why=hold[1])
         return 1

@@ -38,14 +38,25 @@ class Chosen:
         """The series of the study that are not read, for the report."""
         modality = {uid: instances[0] for uid, instances in self.live.items() if instances}
         return tuple(
-            NotRead(v.series_instance_uid, _header(modality[v.series_instance_uid]).modality if v.series_instance_uid in modality else "",
-                    v.outcome, v.reason or Reason("", ""),
-                    str(_header(modality[v.series_instance_uid]).series_number if v.series_instance_uid in modality else ""))
-            for v in self.choice.verdicts if v.outcome in ("passed_over", "declined", "failed"))
+            NotRead(
+                v.series_instance_uid,
+                header_of(modality[v.series_instance_uid]).modality if v.series_instance_uid in modality else "",
+                v.outcome,
+                v.reason or Reason("", ""),
+                str(
+                    header_of(modality[v.series_instance_uid]).series_number
+                    if v.series_instance_uid in modality
+                    else ""
+                ),
+            )
+            for v in self.choice.verdicts
+            if v.outcome in ("passed_over", "declined", "failed")
+        )
 
 
-def _header(instance: InstanceRow) -> Header:
-    return Header.from_json(instance.header)
+def header_of(instance: InstanceRow) -> Header:
+    """The header that the indexer filed with an instance."""
+    return Header.from_json(json.loads(instance.header))
 
 
 def instances_digest(instances: Sequence[InstanceRow]) -> str:
@@ -78,14 +89,30 @@ def chosen_of(view: StudyView, settings: Settings, *, judge_age: bool = True) ->
             others.append(row)
             continue
         found = found_in(row, mine)
-        series.append(SeriesView(
-            series_instance_uid=row.series_uid, headers=tuple(_header(i) for i in mine), received_at=row.first_at if age else None,
-            found=Found(found["outcome"], Reason(found["code"], found["text"])) if found else None))
+        series.append(
+            SeriesView(
+                series_instance_uid=row.series_uid,
+                headers=tuple(header_of(i) for i in mine),
+                received_at=row.first_at if age else None,
+                found=Found(found["outcome"], Reason(found["code"], found["text"])) if found else None,
+            )
+        )
     choice = choose(series, settings.select, models=MODELS, zone=ZoneInfo(settings.site.timezone))
     by_uid = {row.series_uid: row for row in view.series}
-    verdicts = [SeriesVerdict(by_uid[v.series_instance_uid].id, Outcome(v.outcome), v.reason.code if v.reason else "", v.reason.text if v.reason else "")
-                for v in choice.verdicts]
-    verdicts += [SeriesVerdict(row.id, Outcome.PASSED_OVER, IDENTITY.code, IDENTITY.text) for row in others if row.state is not SeriesState.WITHDRAWN]
+    verdicts = [
+        SeriesVerdict(
+            by_uid[v.series_instance_uid].id,
+            Outcome(v.outcome),
+            v.reason.code if v.reason else "",
+            v.reason.text if v.reason else "",
+        )
+        for v in choice.verdicts
+    ]
+    verdicts += [
+        SeriesVerdict(row.id, Outcome.PASSED_OVER, IDENTITY.code, IDENTITY.text)
+        for row in others
+        if row.state is not SeriesState.WITHDRAWN
+    ]
     return Chosen(choice, tuple(verdicts), _digest(choice, live, identity_key), identity_key, live)
 
 
@@ -113,7 +140,10 @@ def held_by_limits(view: StudyView, settings: Settings, now: datetime) -> tuple[
         return "revisions", f"{len(results)} results, study.revisions_max is {rules.revisions_max}"
     hours = (now - results[0].committed_at).total_seconds() / 3600
     if hours > rules.revision_h_max:
-        return "late_change", f"changed {hours:.0f} h after the first result, study.revision_h_max is {rules.revision_h_max:g}"
+        return (
+            "late_change",
+            f"changed {hours:.0f} h after the first result, study.revision_h_max is {rules.revision_h_max:g}",
+        )
     return None
 
 
@@ -123,8 +153,13 @@ def _first_identity(view: StudyView) -> str:
 
 def _digest(choice: Choice, live: dict[str, tuple[InstanceRow, ...]], identity_key: str) -> str:
     reads = to_read_now(choice)
+    parts: list[list[str]]
     if reads:
-        parts: list[object] = [[uid, instances_digest(live[uid])] for uid in sorted(reads)]
+        parts = [[uid, instances_digest(live[uid])] for uid in sorted(reads)]
     else:
-        parts = sorted([v.series_instance_uid, v.outcome, v.reason.code if v.reason else ""] for v in choice.verdicts if v.outcome != "passed_over")
+        parts = sorted(
+            [v.series_instance_uid, v.outcome, v.reason.code if v.reason else ""]
+            for v in choice.verdicts
+            if v.outcome != "passed_over"
+        )
     return hashlib.sha256(json.dumps([identity_key, parts, choice.report]).encode()).hexdigest()

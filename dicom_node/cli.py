@@ -8,10 +8,8 @@ import logging
 import os
 import socket
 import sys
-from collections.abc import Callable
-from functools import wraps
 from pathlib import Path
-from typing import Concatenate, Final, ParamSpec
+from typing import Any, Final
 
 import click
 
@@ -27,11 +25,18 @@ from dicom_node.cli_studies import hold, release, requeue, status, withdraw
 from dicom_node.places import software_version, state_folder
 from storage.errors import IdentityNeeded, IllegalMove, LedgerOutdated, Superseded
 
-P = ParamSpec("P")
 DEFAULT_CONFIG: Final = "/etc/dicom-node/config.toml"
 EXIT: Final[dict[type[BaseException], int]] = {
-    ConfigurationError: 2, errors.UsageFault: 2, errors.Precondition: 3, IdentityNeeded: 3, Superseded: 3, IllegalMove: 3, LedgerOutdated: 3,
-    errors.NotReached: 4, errors.NoAnswer: 4, errors.Refused: 4,
+    ConfigurationError: 2,
+    errors.UsageFault: 2,
+    errors.Precondition: 3,
+    IdentityNeeded: 3,
+    Superseded: 3,
+    IllegalMove: 3,
+    LedgerOutdated: 3,
+    errors.NotReached: 4,
+    errors.NoAnswer: 4,
+    errors.Refused: 4,
 }
 
 
@@ -43,11 +48,11 @@ def exit_code(fault: BaseException) -> int:
 class Faults(click.Group):
     """A group whose commands end with a sentence and the right exit code instead of a traceback."""
 
-    def main(self, *args: object, **kwargs: object) -> object:
+    def main(self, *args: Any, **kwargs: Any) -> Any:
         """Run; errors of ours become sentences."""
         kwargs["standalone_mode"] = False
         try:
-            code = super().main(*args, **kwargs)  # type: ignore[call-overload]
+            code = super().main(*args, **kwargs)
             sys.exit(code if isinstance(code, int) else 0)
         except click.exceptions.Abort:
             sys.exit(130)
@@ -65,8 +70,16 @@ class Faults(click.Group):
 
 
 @click.group(cls=Faults, context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 110})
-@click.option("--config", "config_file", type=click.Path(path_type=Path), envvar="DICOM_NODE_CONFIG", help=f"Configuration file [default: {DEFAULT_CONFIG}].")
-@click.version_option(software_version(), prog_name="dicom-node", message="%(prog)s %(version)s (research software, not for diagnosis)")
+@click.option(
+    "--config",
+    "config_file",
+    type=click.Path(path_type=Path),
+    envvar="DICOM_NODE_CONFIG",
+    help=f"Configuration file [default: {DEFAULT_CONFIG}].",
+)
+@click.version_option(
+    software_version(), prog_name="dicom-node", message="%(prog)s %(version)s (research software, not for diagnosis)"
+)
 @click.pass_context
 def cli(context: click.Context, config_file: Path | None) -> None:
     """A DICOM node that reads chest CT series and answers with SEG, Structured Report and HL7 ORU.
@@ -105,7 +118,11 @@ class Configured:
         """All settings. Raises ConfigurationError."""
         if self._settings is None:
             if self.path is None and not any(name.startswith("DICOM_NODE__") for name in os.environ):
-                raise ConfigurationError("no configuration", DEFAULT_CONFIG, "name one with --config, or write one: `dicom-node init -o config.toml`")
+                raise ConfigurationError(
+                    "no configuration",
+                    DEFAULT_CONFIG,
+                    "name one with --config, or write one: `dicom-node init -o config.toml`",
+                )
             self._settings = load(self.path, os.environ)
         return self._settings
 
@@ -115,19 +132,15 @@ class Configured:
         return ["--config", str(self.path)] if self.path else []
 
 
-def configured(command: Callable[Concatenate[Settings, P], int | None]) -> Callable[P, int | None]:
-    """Give a command the settings as its first argument."""
-
-    @wraps(command)
-    def wrapped(*args: P.args, **kwargs: P.kwargs) -> int | None:
-        settings: Settings = click.get_current_context().find_object(Configured).settings  # type: ignore[union-attr]
-        return command(settings, *args, **kwargs)
-
-    return wrapped
-
-
 @cli.command()
-@click.option("-o", "--output", type=click.Path(path_type=Path, dir_okay=False), default=Path("config.toml"), show_default=True, help="File to write.")
+@click.option(
+    "-o",
+    "--output",
+    type=click.Path(path_type=Path, dir_okay=False),
+    default=Path("config.toml"),
+    show_default=True,
+    help="File to write.",
+)
 @click.option("--force", is_flag=True, help="Replace a file that is there.")
 def init(output: Path, force: bool) -> int:
     """Write a configuration file with every setting, its unit, its default and what it is for.
@@ -135,10 +148,14 @@ def init(output: Path, force: bool) -> int:
     Only what has no default must be filled in: the time zone, and who may send.
     """
     if output.exists() and not force:
-        raise errors.Precondition("there is a file of this name", str(output), "name another with -o, or replace it with --force")
+        raise errors.Precondition(
+            "there is a file of this name", str(output), "name another with -o, or replace it with --force"
+        )
     output.parent.mkdir(parents=True, exist_ok=True)
     output.write_text(render_template(), encoding="utf-8")
-    click.echo(f"{output} written. Fill in [site] timezone and [receive] calling_ae_titles, add [[pacs]] and [[ehr]], then:")
+    click.echo(
+        f"{output} written. Fill in [site] timezone and [receive] calling_ae_titles, add [[pacs]] and [[ehr]], then:"
+    )
     click.echo(f"  dicom-node --config {output} check")
     return 0
 
@@ -169,7 +186,9 @@ def check(peers: bool) -> int:
         with socket.create_server((settings.receive.host, settings.receive.port)):
             click.echo(f"port            {settings.receive.host}:{settings.receive.port} is free")
     except OSError as fault:
-        click.echo(f"port            {settings.receive.host}:{settings.receive.port}: {fault.strerror} (a node that runs already?)")
+        click.echo(
+            f"port            {settings.receive.host}:{settings.receive.port}: {fault.strerror} (a node that runs already?)"
+        )
     if peers:
         for name, answer in reach(settings):
             click.echo(f"{'reached' if not answer else 'NOT reached':15} {name}{': ' + answer if answer else ''}")
@@ -178,7 +197,12 @@ def check(peers: bool) -> int:
 
 
 @cli.command()
-@click.option("--only", "role", type=click.Choice(["receiver", "indexer", "assembler", "worker", "courier", "scheduler"]), help="Run one role in this process.")
+@click.option(
+    "--only",
+    "role",
+    type=click.Choice(["receiver", "indexer", "assembler", "worker", "courier", "scheduler"]),
+    help="Run one role in this process.",
+)
 def serve(role: str | None) -> int:
     """Run the node until SIGTERM.
 

@@ -39,7 +39,9 @@ def study_of(node: Node, text: str) -> StudyRow:
     """
     found = node.ledger.resolve(text)
     if not found:
-        raise UsageFault("no study of this number, Study UID or accession number", text, "`dicom-node status` lists the latest")
+        raise UsageFault(
+            "no study of this number, Study UID or accession number", text, "`dicom-node status` lists the latest"
+        )
     if len(found) > 1:
         listed = ", ".join(f"{s.number} ({s.study_uid})" for s in found)
         raise UsageFault(f"{len(found)} studies: {listed}", text, "name one by its number or UID")
@@ -56,6 +58,8 @@ def print_json(value: object) -> None:
     click.echo(json.dumps(value, indent=1, ensure_ascii=False))
 
 
-by_option = click.option("--by", default=person, show_default="your login name", help="Who asks; kept in the ledger and the journal.")
+by_option = click.option(
+    "--by", default=person, show_default="your login name", help="Who asks; kept in the ledger and the journal."
+)
 why_option = click.option("--why", required=True, help="Why; kept in the ledger and the journal.")
 json_option = click.option("--json", "as_json", is_flag=True, help="JSON for scripts.")

@@ -15,7 +15,7 @@ def deliveries() -> None:
 
 
 def _known(node: Node, name: str | None) -> str | None:
-    names = [d.name for d in (*node.settings.pacs, *node.settings.ehr)]
+    names = [*(p.name for p in node.settings.pacs), *(e.name for e in node.settings.ehr)]
     if name is not None and name not in names:
         raise UsageFault("no such destination", name, f"configured are: {', '.join(names) or 'none'}")
     return name
@@ -30,17 +30,35 @@ def list_deliveries(destination: str | None, state: str | None, as_json: bool) -
     with node_here("cli") as node:
         rows = node.ledger.deliveries(destination=_known(node, destination), states=[state] if state else None)
         if as_json:
-            print_json([{"number": r.number, "study": r.study_number, "revision": r.revision, "destination": r.destination, "kind": r.kind,
-                         "state": str(r.state), "attempts": r.attempts, "withdrawal": r.withdrawal, "next_at": r.next_at.isoformat(),
-                         "last_error": r.last_error} for r in rows])
+            print_json(
+                [
+                    {
+                        "number": r.number,
+                        "study": r.study_number,
+                        "revision": r.revision,
+                        "destination": r.destination,
+                        "kind": r.kind,
+                        "state": str(r.state),
+                        "attempts": r.attempts,
+                        "withdrawal": r.withdrawal,
+                        "next_at": r.next_at.isoformat(),
+                        "last_error": r.last_error,
+                    }
+                    for r in rows
+                ]
+            )
         else:
             for r in rows:
                 error = f"  {r.last_error}" if r.last_error else ""
-                click.echo(f"{r.number:6} study {r.study_number:<6} {'withdrawal' if r.withdrawal else f'revision {r.revision}':12} {r.destination:20} "
-                           f"{r.kind:6} {r.state:10} attempts {r.attempts}{error}")
+                click.echo(
+                    f"{r.number:6} study {r.study_number:<6} {'withdrawal' if r.withdrawal else f'revision {r.revision}':12} {r.destination:20} "
+                    f"{r.kind:6} {r.state:10} attempts {r.attempts}{error}"
+                )
             for d in node.ledger.destinations():
                 if d.paused_by or d.breaker_until:
-                    click.echo(f"{d.name}: {f'paused by {d.paused_by}: {d.paused_why}' if d.paused_by else f'not reached, next try {d.breaker_until}'}")
+                    click.echo(
+                        f"{d.name}: {f'paused by {d.paused_by}: {d.paused_why}' if d.paused_by else f'not reached, next try {d.breaker_until}'}"
+                    )
         return 1 if any(r.state == "dead" for r in rows) else 0
 
 
@@ -52,7 +70,11 @@ def list_deliveries(destination: str | None, state: str | None, as_json: bool) -
 def replay(number: int | None, destination: str | None, by: str, why: str) -> int:
     """Send dead deliveries again: one by its NUMBER, or all of a destination with --to. Superseded ones are refused (exit 3)."""
     if (number is None) == (destination is None):
-        raise UsageFault("name either a delivery or a destination", "deliveries replay", "`deliveries replay 12` or `deliveries replay --to pacs-main`")
+        raise UsageFault(
+            "name either a delivery or a destination",
+            "deliveries replay",
+            "`deliveries replay 12` or `deliveries replay --to pacs-main`",
+        )
     with node_here("cli") as node:
         count = node.ledger.replay(by=by, why=why, now=utc_now(), number=number, destination=_known(node, destination))
         click.echo(f"{count} deliver{'y' if count == 1 else 'ies'} pending again")
@@ -115,7 +137,9 @@ def refused(as_json: bool) -> int:
         print_json([{**vars(row), "last_at": row.last_at.isoformat()} for row in rows])
     else:
         for row in rows:
-            click.echo(f"{row.last_at:%Y-%m-%d %H:%M:%S} {row.calling_ae:16} called {row.called_ae:16} from {row.address:15} {row.count:5} times: {row.why}")
+            click.echo(
+                f"{row.last_at:%Y-%m-%d %H:%M:%S} {row.calling_ae:16} called {row.called_ae:16} from {row.address:15} {row.count:5} times: {row.why}"
+            )
         if not rows:
             click.echo("no caller was rejected")
     return 0

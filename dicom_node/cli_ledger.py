@@ -42,7 +42,11 @@ def verify(as_json: bool) -> int:
     else:
         for fault in faults:
             click.echo(fault)
-        click.echo("ledger and spool agree" if not faults else f"{len(faults)} faults; `dicom-node ledger rebuild` makes the ledger again from the spool")
+        click.echo(
+            "ledger and spool agree"
+            if not faults
+            else f"{len(faults)} faults; `dicom-node ledger rebuild` makes the ledger again from the spool"
+        )
     return 1 if faults else 0
 
 

@@ -32,7 +32,12 @@ def said(text: str) -> None:
 
 @click.command()
 @click.argument("folder", type=click.Path(exists=True, file_okay=False, path_type=Path))
-@click.option("--output", required=True, type=click.Path(file_okay=False, path_type=Path), help="Folder for summary.json, objects/ and debug/; must be new or empty.")
+@click.option(
+    "--output",
+    required=True,
+    type=click.Path(file_okay=False, path_type=Path),
+    help="Folder for summary.json, objects/ and debug/; must be new or empty.",
+)
 def analyse(folder: Path, output: Path) -> int:
     """Read a FOLDER of DICOM files here and now: no node, no network, no database.
 
@@ -47,7 +52,11 @@ def analyse(folder: Path, output: Path) -> int:
     if output.exists() and any(output.iterdir()):
         raise Precondition("the folder is not empty", str(output), "name a new one with --output")
     output.mkdir(parents=True, exist_ok=True)
-    device = Device(ae_title=settings.receive.ae_title, serial=settings.site.device_serial or "analyse", software_version=software_version())
+    device = Device(
+        ae_title=settings.receive.ae_title,
+        serial=settings.site.device_serial or "analyse",
+        software_version=software_version(),
+    )
     analysis = run(files_of(folder), output, settings, device, utc_now(), say=said)
     click.echo("", err=True)
     for entry in analysis.entries:
@@ -63,8 +72,19 @@ def analyse(folder: Path, output: Path) -> int:
 
 
 @click.command()
-@click.option("--input", "folder", type=click.Path(exists=True, file_okay=False, path_type=Path), help="A folder of DICOM files; without it, phantoms are made.")
-@click.option("--output", default=Path("demo-output"), show_default=True, type=click.Path(file_okay=False, path_type=Path), help="Folder for everything that comes of it.")
+@click.option(
+    "--input",
+    "folder",
+    type=click.Path(exists=True, file_okay=False, path_type=Path),
+    help="A folder of DICOM files; without it, phantoms are made.",
+)
+@click.option(
+    "--output",
+    default=Path("demo-output"),
+    show_default=True,
+    type=click.Path(file_okay=False, path_type=Path),
+    help="Folder for everything that comes of it.",
+)
 def demo(folder: Path | None, output: Path) -> int:
     """The whole way on this machine: a node and a small hospital (PACS and EHR) on loopback.
 
@@ -77,7 +97,12 @@ def demo(folder: Path | None, output: Path) -> int:
 
 @click.command()
 @click.argument("folder", type=click.Path(exists=True, path_type=Path))
-@click.option("--to", "address", metavar="AE@HOST:PORT", help="Whom to send to; default: this configuration's own receiver on loopback.")
+@click.option(
+    "--to",
+    "address",
+    metavar="AE@HOST:PORT",
+    help="Whom to send to; default: this configuration's own receiver on loopback.",
+)
 @click.option("--as", "calling", default="SENDER", show_default=True, help="Calling AE title.")
 def send(folder: Path, address: str | None, calling: str) -> int:
     """Send a FOLDER (or one file) of DICOM by C-STORE, to try a node. Exit 4: not reached; 1: something was refused."""

@@ -22,7 +22,9 @@ BAD = (StudyState.UNDELIVERED,)
 
 
 @click.command()
-@click.option("--why", "study", metavar="STUDY", help="Tell the story of one study: number, Study UID or accession number.")
+@click.option(
+    "--why", "study", metavar="STUDY", help="Tell the story of one study: number, Study UID or accession number."
+)
 @click.option("--limit", default=20, show_default=True, help="Studies listed.")
 @json_option
 def status(study: str | None, limit: int, as_json: bool) -> int:
@@ -49,21 +51,45 @@ def _all(node: Node, limit: int, as_json: bool) -> int:
     counts, holds, rows = node.ledger.counts(now), node.ledger.holds(), node.ledger.studies(limit)
     disk, waiting = node.spool.disk_state(), len(node.spool.arrivals())
     if as_json:
-        print_json({
-            "studies": {str(state): n for state, n in counts.studies.items()}, "deliveries": {str(state): n for state, n in counts.deliveries.items()},
-            "held": counts.held, "failed_series": counts.failed_series, "incoming": waiting, "free_mib": disk.free_mib, "used_share": disk.used_share,
-            "latest": [{"number": s.number, "study_instance_uid": s.study_uid, "state": str(s.state), "revision": s.revision, "outcome": s.outcome,
-                        "held": list(holds.get(s.number, ())), "last_at": s.last_at.isoformat()} for s in rows]})
+        print_json(
+            {
+                "studies": {str(state): n for state, n in counts.studies.items()},
+                "deliveries": {str(state): n for state, n in counts.deliveries.items()},
+                "held": counts.held,
+                "failed_series": counts.failed_series,
+                "incoming": waiting,
+                "free_mib": disk.free_mib,
+                "used_share": disk.used_share,
+                "latest": [
+                    {
+                        "number": s.number,
+                        "study_instance_uid": s.study_uid,
+                        "state": str(s.state),
+                        "revision": s.revision,
+                        "outcome": s.outcome,
+                        "held": list(holds.get(s.number, ())),
+                        "last_at": s.last_at.isoformat(),
+                    }
+                    for s in rows
+                ],
+            }
+        )
     else:
-        click.echo("studies     " + (", ".join(f"{n} {state}" for state, n in counts.studies.items() if n) or "none yet"))
-        click.echo("deliveries  " + (", ".join(f"{n} {state}" for state, n in counts.deliveries.items() if n) or "none yet"))
+        click.echo(
+            "studies     " + (", ".join(f"{n} {state}" for state, n in counts.studies.items() if n) or "none yet")
+        )
+        click.echo(
+            "deliveries  " + (", ".join(f"{n} {state}" for state, n in counts.deliveries.items() if n) or "none yet")
+        )
         click.echo(f"held {counts.held}, failed series {counts.failed_series}, waiting in incoming {waiting}")
         click.echo(f"disk        {disk.free_mib} MiB free, {disk.used_share:.0%} used")
         if not node.settings.delivery.enabled:
             click.echo("shadow mode: results are kept here, nothing leaves (delivery.enabled)")
         for s in rows:
             held = f"  HELD: {', '.join(holds[s.number])}" if s.number in holds else ""
-            click.echo(f"{s.number:6}  {s.last_at:%Y-%m-%d %H:%M:%S}  {s.state:11} revision {s.revision}  {s.outcome}{held}")
+            click.echo(
+                f"{s.number:6}  {s.last_at:%Y-%m-%d %H:%M:%S}  {s.state:11} revision {s.revision}  {s.outcome}{held}"
+            )
         if rows:
             click.echo("`dicom-node status --why NUMBER` tells the story of one")
     return 1 if counts.held or counts.failed_series or counts.deliveries.get(DeliveryState.DEAD) else 0
@@ -82,10 +108,18 @@ def requeue(study: str, by: str, why: str) -> int:
     with node_here("cli") as node:
         row = study_of(node, study)
         view = node.ledger.view(row.number)
-        if any(i.gone for s in view.series for i in s.instances) or not any(s.instances for s in view.series if s.kind == "image"):
-            raise Precondition("its images are no longer in the spool (retention.images_h)", f"study {row.number}", "send the study again from the PACS")
+        if any(i.gone for s in view.series for i in s.instances) or not any(
+            s.instances for s in view.series if s.kind == "image"
+        ):
+            raise Precondition(
+                "its images are no longer in the spool (retention.images_h)",
+                f"study {row.number}",
+                "send the study again from the PACS",
+            )
         if _would_be_equal(node, view):
-            click.echo(f"study {row.number}: the same images, settings and models; the result would be the same, and nothing had failed")
+            click.echo(
+                f"study {row.number}: the same images, settings and models; the result would be the same, and nothing had failed"
+            )
             return 0
         node.ledger.requeue(row.number, by=by, why=why, now=utc_now())
         click.echo(f"study {row.number} is chosen from and read again")
@@ -96,10 +130,14 @@ def _would_be_equal(node: Node, view: StudyView) -> bool:
     current = view.current
     if current is None or any(s.outcome is Outcome.FAILED for s in view.series) or view.holds:
         return False
-    if any(d.state in (DeliveryState.DEAD, DeliveryState.CANCELLED) for d in view.deliveries if d.result_key == current.key):
+    if any(
+        d.state in (DeliveryState.DEAD, DeliveryState.CANCELLED) for d in view.deliveries if d.result_key == current.key
+    ):
         return False
     chosen = chosen_of(view, node.settings, judge_age=False)
-    now_active = inputs_digest(chosen.digest, weights_of(node.settings.read.detector), node.settings, software_version())
+    now_active = inputs_digest(
+        chosen.digest, weights_of(node.settings.read.detector), node.settings, software_version()
+    )
     return bool(json.loads(current.payload).get("inputs_digest") == now_active)
 
 
@@ -118,7 +156,10 @@ def hold(study: str, by: str, why: str) -> int:
 
 @click.command()
 @click.argument("study")
-@click.option("--identity", help="After a doubt about whose study it is: the key of the right patient (p1, p2, ... of `status --why`).")
+@click.option(
+    "--identity",
+    help="After a doubt about whose study it is: the key of the right patient (p1, p2, ... of `status --why`).",
+)
 @by_option
 @why_option
 def release(study: str, identity: str | None, by: str, why: str) -> int:
@@ -145,7 +186,9 @@ def withdraw(study: str, by: str, why: str) -> int:
     with node_here("cli") as node:
         row = study_of(node, study)
         _write_note(node, row, by, why, utc_now())
-        click.echo(f"study {row.number}: the rejection note is filed; `dicom-node status --why {row.number}` follows it")
+        click.echo(
+            f"study {row.number}: the rejection note is filed; `dicom-node status --why {row.number}` follows it"
+        )
     return 0
 
 
@@ -155,9 +198,13 @@ def _write_note(node: Node, row: StudyRow, by: str, why: str, now: datetime) -> 
 
     view = node.ledger.view(row.number, headers=False)
     folder = node.spool.study_folder(row.study_uid)
-    files = [folder / i.file for s in view.series if s.kind == "image" for i in s.instances if (folder / i.file).exists()]
+    files = [
+        folder / i.file for s in view.series if s.kind == "image" for i in s.instances if (folder / i.file).exists()
+    ]
     if not files:
-        raise Precondition("it has no images that could be withdrawn", f"study {row.number}", "see `dicom-node status --why`")
+        raise Precondition(
+            "it has no images that could be withdrawn", f"study {row.number}", "see `dicom-node status --why`"
+        )
     token = secrets.token_hex(8)
     path = node.spool.root / "unfiled" / f"{WITHDRAW}{token}.note"
     write_note(files, Rejection.QUALITY, ResultContext(key=token, content_at=now, device=node.device()), path)

@@ -69,7 +69,14 @@ class MllpChannel:
         """See Channel."""
         message = files[0].read_bytes()
         try:
-            answer = client.send(self._ehr.host, self._ehr.port, message, control_id=control_id, timeout_s=self._timeout_s, on_connected=on_connected)
+            answer = client.send(
+                self._ehr.host,
+                self._ehr.port,
+                message,
+                control_id=control_id,
+                timeout_s=self._timeout_s,
+                on_connected=on_connected,
+            )
         except hl7_errors.NotReached as fault:
             raise NotReached(fault.what, fault.which, fault.do) from fault
         except hl7_errors.NoAnswer as fault:
@@ -77,16 +84,25 @@ class MllpChannel:
         if answer.kind is AnswerKind.ACCEPTED:
             return answer.code
         if answer.kind is AnswerKind.REFUSED:
-            raise Refused(what=f"{answer.code}: {answer.text}", which="final", do="the message is never sent again unchanged")
+            raise Refused(
+                what=f"{answer.code}: {answer.text}", which="final", do="the message is never sent again unchanged"
+            )
         raise Refused(what=f"{answer.code}: {answer.text}", which="retry")
-
-
 
 
 class Courier:
     """The courier of one destination; `turn` sends what is due and returns how many deliveries it handled."""
 
-    def __init__(self, channel: Channel, settings: Settings, spool: Spool, ledger: Ledger, *, owner: str, clock: Callable[[], datetime]) -> None:
+    def __init__(
+        self,
+        channel: Channel,
+        settings: Settings,
+        spool: Spool,
+        ledger: Ledger,
+        *,
+        owner: str,
+        clock: Callable[[], datetime],
+    ) -> None:
         self._channel = channel
         self._rules = settings.delivery
         self._spool = spool
@@ -100,8 +116,12 @@ class Courier:
         if claim is None:
             return 0
         if claim.overdue:
-            alarm("not_waited_longer", delivery=claim.delivery.number, destination=self._channel.name,
-                  why="the destination that it follows has not taken its part in time")
+            alarm(
+                "not_waited_longer",
+                delivery=claim.delivery.number,
+                destination=self._channel.name,
+                why="the destination that it follows has not taken its part in time",
+            )
         try:
             self._deliver(claim)
         except StorageError as lost:
@@ -130,8 +150,15 @@ class Courier:
         else:
             self._ledger.breaker_ok(self._channel.name)
             state = self._ledger.answered(claim, said, self._clock())
-            event("delivery.sent", study=claim.delivery.study_number, delivery=number, destination=self._channel.name, status=said, state=state,
-                  seconds=time.monotonic() - started)
+            event(
+                "delivery.sent",
+                study=claim.delivery.study_number,
+                delivery=number,
+                destination=self._channel.name,
+                status=said,
+                state=state,
+                seconds=time.monotonic() - started,
+            )
 
     def _files(self, claim: DeliveryClaim) -> list[Path]:
         """The files, each with the digest that it was written with. Raises Corrupt."""
@@ -154,8 +181,13 @@ class Courier:
         failures = self._ledger.breaker_failed(self._channel.name, now + timedelta(seconds=wait_s), now)
         self._ledger.back_off(claim, now + timedelta(seconds=wait_s), _short(str(fault)), counted=False, now=now)
         level = logging.ERROR if failures in (1, 5) or failures % 50 == 0 else logging.INFO
-        event("alarm.not_reached" if level == logging.ERROR else "delivery.not_reached", level, destination=self._channel.name, why=_short(fault.what),
-              count=failures)
+        event(
+            "alarm.not_reached" if level == logging.ERROR else "delivery.not_reached",
+            level,
+            destination=self._channel.name,
+            why=_short(fault.what),
+            count=failures,
+        )
 
     def _failed(self, claim: DeliveryClaim, fault: Refused | NoAnswer) -> None:
         now, attempts = self._clock(), claim.delivery.attempts + 1
@@ -164,12 +196,32 @@ class Courier:
         # what a peer says may name a patient: it is kept in the ledger, never logged
         if final or attempts >= self._rules.attempts_max:
             self._ledger.give_up(claim, _short(str(fault.what)), now, may_have=may_have)
-            alarm("delivery_dead", study=claim.delivery.study_number, delivery=claim.delivery.number, destination=self._channel.name, attempts=attempts,
-                  why="refused for good" if final else "too many attempts")
+            alarm(
+                "delivery_dead",
+                study=claim.delivery.study_number,
+                delivery=claim.delivery.number,
+                destination=self._channel.name,
+                attempts=attempts,
+                why="refused for good" if final else "too many attempts",
+            )
             return
-        self._ledger.back_off(claim, now + timedelta(seconds=self._wait_s(attempts - 1)), _short(str(fault.what)), counted=True, now=now, may_have=may_have)
-        event("delivery.retry", logging.WARNING, study=claim.delivery.study_number, delivery=claim.delivery.number, destination=self._channel.name,
-              attempts=attempts, error=type(fault).__name__)
+        self._ledger.back_off(
+            claim,
+            now + timedelta(seconds=self._wait_s(attempts - 1)),
+            _short(str(fault.what)),
+            counted=True,
+            now=now,
+            may_have=may_have,
+        )
+        event(
+            "delivery.retry",
+            logging.WARNING,
+            study=claim.delivery.study_number,
+            delivery=claim.delivery.number,
+            destination=self._channel.name,
+            attempts=attempts,
+            error=type(fault).__name__,
+        )
 
     def _wait_s(self, failures: int) -> float:
         """Doubled each time, with jitter so that many do not come back at once."""
@@ -189,15 +241,31 @@ def channels_of(settings: Settings) -> list[Channel]:
 class Couriers:
     """All couriers of a process, a thread each. A courier that fails for good takes the process down, and its supervisor starts it again."""
 
-    def __init__(self, settings: Settings, spool: Spool, ledger: Callable[[], Ledger], *, owner: str, clock: Callable[[], datetime]) -> None:
+    def __init__(
+        self,
+        settings: Settings,
+        spool: Spool,
+        ledger: Callable[[], Ledger],
+        *,
+        owner: str,
+        clock: Callable[[], datetime],
+    ) -> None:
         self._poll_s = settings.delivery.poll_s
         self._stop = threading.Event()
         self.failed: BaseException | None = None
         self._turned: dict[str, float] = {}
         self._threads = [
-            threading.Thread(target=self._run, name=f"courier-{channel.name}", daemon=True, args=(
-                channel.name, Courier(channel, settings, spool, ledger(), owner=f"{owner}/{channel.name}", clock=clock)))
-            for channel in channels_of(settings)]
+            threading.Thread(
+                target=self._run,
+                name=f"courier-{channel.name}",
+                daemon=True,
+                args=(
+                    channel.name,
+                    Courier(channel, settings, spool, ledger(), owner=f"{owner}/{channel.name}", clock=clock),
+                ),
+            )
+            for channel in channels_of(settings)
+        ]
 
     def start(self) -> None:
         """Start all."""

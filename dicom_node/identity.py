@@ -11,8 +11,13 @@ from storage.rows import Identity
 
 def identity_of(header: Header) -> Identity:
     """The patient as this instance names them."""
-    return Identity(patient_id=header.patient_id.strip(), issuer=header.issuer.strip(), name=header.patient_name.strip(),
-                    birth_date=header.birth_date.strip(), sex=header.sex.strip())
+    return Identity(
+        patient_id=header.patient_id.strip(),
+        issuer=header.issuer.strip(),
+        name=header.patient_name.strip(),
+        birth_date=header.birth_date.strip(),
+        sex=header.sex.strip(),
+    )
 
 
 def _name(text: str) -> str:
@@ -52,7 +57,17 @@ def differences(first: Header, copy: Header) -> tuple[str, ...]:
     for what in ("accession", "placer_order", "filler_order"):
         if _differ(getattr(first, what), getattr(copy, what)):
             found.append(what.replace("_", " "))
-    for what in ("series_instance_uid", "sop_class_uid", "position", "orientation", "pixel_spacing", "rows", "columns", "frames", "frame_of_reference_uid"):
+    for what in (
+        "series_instance_uid",
+        "sop_class_uid",
+        "position",
+        "orientation",
+        "pixel_spacing",
+        "rows",
+        "columns",
+        "frames",
+        "frame_of_reference_uid",
+    ):
         if getattr(first, what) != getattr(copy, what):
             found.append(what.replace("_", " "))
     if first.transfer_syntax_uid == copy.transfer_syntax_uid and first.pixel_sha256 != copy.pixel_sha256:

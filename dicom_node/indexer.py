@@ -5,14 +5,18 @@ Decides what an instance is (image, set aside, our own, a rejection note) and wh
 """
 
 import hashlib
+import json
 import logging
+import os
 from collections import defaultdict
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from datetime import datetime
+from pathlib import Path
 from typing import Final, Literal
 
 from config.settings import Settings
+from dicom_node.choosing import header_of
 from dicom_node.header_child import HeaderChild, UnreadableHeader
 from dicom_node.identity import differences, doubts, identity_of
 from dicom_node.logs import alarm, event
@@ -20,12 +24,17 @@ from dicom_node.net.conformance import is_read
 from dicom_node.results.context import is_ours
 from inference.headers import Header
 from storage import spool as spools
+from storage.errors import NameTaken
 from storage.ledger import Ledger
 from storage.rows import Arrival, Identity, InstanceRow, TombstoneRow
-from storage.spool import Spool, safe_name
+from storage.spool import Spool, fsync_folder, make_folder, safe_name
 
-REJECTIONS: Final = {"113001": "rejected for quality reasons", "113037": "rejected for patient safety reasons",
-                     "113038": "incorrect modality worklist entry", "113039": "data retention policy expired"}
+REJECTIONS: Final = {
+    "113001": "rejected for quality reasons",
+    "113037": "rejected for patient safety reasons",
+    "113038": "incorrect modality worklist entry",
+    "113039": "data retention policy expired",
+}
 WITHDRAW: Final = "withdraw-"  # incoming names of notes that `dicom-node withdraw` wrote
 _TAKE_BACK: Final = ("113001", "113037", "withdraw")
 
@@ -63,10 +72,29 @@ class _People:
             what = doubts(identity, person)
             if not what:
                 return key, ""
-            found = found or f"{', '.join(what)} differ{'s' if len(what) == 1 else ''} from the first images of the study"
+            found = (
+                found or f"{', '.join(what)} differ{'s' if len(what) == 1 else ''} from the first images of the study"
+            )
         key = f"p{len(known) + 1}"
         known.append((key, person))
         return key, found
+
+
+def _meant(tombstones: Sequence[TombstoneRow], person: Identity) -> TombstoneRow | None:
+    """The rejection that names this very object before it came: 113038 only under the identity that the note carries."""
+    for tombstone in tombstones:
+        if tombstone.code in _TAKE_BACK or (tombstone.code == "113038" and not doubts(tombstone.identity, person)):
+            return tombstone
+    return None
+
+
+def _move(source: Path, target: Path) -> None:
+    """Move a rejected file, durably. Can be repeated."""
+    make_folder(target.parent)
+    if source.exists():
+        os.rename(source, target)
+        fsync_folder(target.parent)
+        fsync_folder(source.parent)
 
 
 class Indexer:
@@ -113,18 +141,57 @@ class Indexer:
             read.append((arrival, header))
         if not read:
             return quarantined
-        rows = self._rows(read, now)
+        notes = [(a, h) for a, h in read if kind_of(h, a.name) == "note"]
+        others = [(a, h) for a, h in read if kind_of(h, a.name) != "note"]
+        filed = self._commit(others, now)
+        for arrival, header in notes:  # after the images of the batch: a note may name them
+            filed += self._commit_note(arrival, header, now)
+        return filed + quarantined
+
+    def _commit(self, read: Sequence[tuple[spools.Arrival, Header]], now: datetime) -> int:
+        """Link, sync, commit, unlink."""
+        if not read:
+            return 0
+        rows = self._rows(read)
         for study_uid in {row.study_uid for row in rows}:
             self._spool.sync_study(study_uid)
-        self._ledger.file_batch(rows, now)
-        for (_, header), row in zip(read, rows, strict=True):
-            if row.kind == "note":
-                self._reject(header, row, now)
+        filed = self._ledger.file_batch(rows, now)
         self._spool.remove_arrivals([row.incoming for row in rows])
-        event("index.filed", instances=len(rows), count=sum(row.verdict == "new" for row in rows))
-        return len(rows) + quarantined
+        self._ledger.forget_incoming([row.incoming for row in rows])
+        for study in filed:
+            event("index.filed", study=study.study_number, instances=study.new, count=study.duplicates)
+            for reason in study.held:
+                alarm("held", study=study.study_number, why=reason)
+        return len(rows)
 
-    def _rows(self, read: Sequence[tuple[spools.Arrival, Header]], now: datetime) -> list[Arrival]:
+    def _commit_note(self, arrival: spools.Arrival, header: Header, now: datetime) -> int:
+        """Reject first, commit the note's name last: a crash between tells the note once more, which changes nothing."""
+        code = "withdraw" if arrival.name.startswith(WITHDRAW) else header.note_title
+        marker = self._spool.associations.get(arrival.association)
+        rejected = self._ledger.reject(
+            header.study_instance_uid,
+            [sop for _, sop in header.note_references],
+            code=code,
+            note=header.sop_instance_uid,
+            by=marker.calling_ae if marker else "withdraw",
+            why=REJECTIONS[header.note_title],
+            now=now,
+            identity=identity_of(header),
+        )
+        folder = self._spool.study_folder(header.study_instance_uid)
+        for move in rejected.moves:
+            _move(folder / move.source, folder / move.target)
+        event(
+            "index.rejected",
+            logging.WARNING,
+            study=rejected.study_number,
+            code=code,
+            instances=len(rejected.moves),
+            count=len(rejected.unknown),
+        )
+        return self._commit([(arrival, header)], now)
+
+    def _rows(self, read: Sequence[tuple[spools.Arrival, Header]]) -> list[Arrival]:
         by_study: dict[str, list[str]] = defaultdict(list)
         for _, header in read:
             by_study[header.study_instance_uid].append(header.sop_instance_uid)
@@ -134,19 +201,28 @@ class Indexer:
         markers = {a.association: self._spool.associations.get(a.association) for a, _ in read}
         rows = []
         for arrival, header in read:
-            row = self._row(arrival, header, copies[header.study_instance_uid].get(header.sop_instance_uid, []), tombstones, people)
+            row = self._row(
+                arrival, header, copies[header.study_instance_uid].get(header.sop_instance_uid, []), tombstones, people
+            )
             marker = markers[arrival.association]
             rows.append(replace(row, calling_ae=marker.calling_ae if marker else ""))
         return rows
 
-    def _row(self, arrival: spools.Arrival, header: Header, copies: Sequence[InstanceRow], tombstones: Mapping[str, TombstoneRow], people: _People) -> Arrival:
+    def _row(
+        self,
+        arrival: spools.Arrival,
+        header: Header,
+        copies: Sequence[InstanceRow],
+        tombstones: Mapping[str, Sequence[TombstoneRow]],
+        people: _People,
+    ) -> Arrival:
         """Decide, and give the file its name in the study's folder."""
         kind = kind_of(header, arrival.name)
         sha256 = file_digest(arrival.path.read_bytes())
         person = identity_of(header)
         holds: list[tuple[str, str]] = []
         verdict: Literal["new", "duplicate", "differs", "rejected"] = "new"
-        why, identity_key, place = "", None, "images"
+        why, identity_key, place, code = "", None, "images", ""
         live = [c for c in copies if not c.withdrawn]
         withdrawn = [c for c in copies if c.withdrawn]
         same = next((c for c in copies if c.sha256 == sha256 and (not c.withdrawn or not live)), None)
@@ -163,16 +239,42 @@ class Indexer:
                 holds.append(("differs", f"an instance came again with another {why}"))
         elif withdrawn and withdrawn[-1].withdrawn in _TAKE_BACK:
             holds.append(("rejected_again", "an instance came again that was rejected"))
-        elif header.sop_instance_uid in tombstones and tombstones[header.sop_instance_uid] in ("113001", "113037"):
-            verdict, why, place = "rejected", REJECTIONS[tombstones[header.sop_instance_uid]], "withdrawn"
+        elif tombstone := _meant(tombstones.get(header.sop_instance_uid, ()), person):
+            verdict, why, place, code = (
+                "rejected",
+                REJECTIONS.get(tombstone.code, "withdrawn before it came"),
+                "withdrawn",
+                tombstone.code,
+            )
         if verdict != "duplicate":
             target = self._link(header, arrival, place)
         return Arrival(
-            incoming=arrival.name, association=arrival.association, calling_ae="", received_at=arrival.received_at,
-            study_uid=header.study_instance_uid, series_uid=header.series_instance_uid, sop_uid=header.sop_instance_uid,
-            sop_class_uid=header.sop_class_uid, transfer_syntax_uid=header.transfer_syntax_uid, modality=header.modality, kind=kind,
-            file=f"{place}/{target}", size=arrival.size, sha256=sha256, header=header.to_json(), pixel_sha256=header.pixel_sha256, verdict=verdict,
-            identity=person, identity_key=identity_key, holds=tuple(holds), filled="", why=why, accession=header.accession.strip())
+            incoming=arrival.name,
+            association=arrival.association,
+            calling_ae="",
+            received_at=arrival.received_at,
+            study_uid=header.study_instance_uid,
+            series_uid=header.series_instance_uid,
+            sop_uid=header.sop_instance_uid,
+            sop_class_uid=header.sop_class_uid,
+            transfer_syntax_uid=header.transfer_syntax_uid,
+            modality=header.modality,
+            kind=kind,
+            file=f"{place}/{target}",
+            size=arrival.size,
+            sha256=sha256,
+            header=json.dumps(header.to_json()),
+            pixel_sha256=header.pixel_sha256,
+            verdict=verdict,
+            identity=person,
+            identity_key=identity_key,
+            holds=tuple(holds),
+            filled="",
+            why=why,
+            code=code,
+            accession=header.accession.strip(),
+            folder=str(self._spool.study_folder(header.study_instance_uid).relative_to(self._spool.root)),
+        )
 
     def _link(self, header: Header, arrival: spools.Arrival, place: str) -> str:
         """Link under the first free name, or the name that this very file got before a crash."""
@@ -182,25 +284,28 @@ class Indexer:
             target = f"{stem}.dcm" if number == 1 else f"{stem}~{number}.dcm"
             path = folder / target
             if not path.exists() or path.stat().st_ino == arrival.inode:
-                self._spool.file_into(header.study_instance_uid, arrival.name, target, place="withdrawn" if place == "withdrawn" else "images", sync=False)
+                self._spool.file_into(
+                    header.study_instance_uid,
+                    arrival.name,
+                    target,
+                    place="withdrawn" if place == "withdrawn" else "images",
+                    sync=False,
+                )
                 return target
-        raise spools.NameTaken(what="a hundred copies of one instance", which=stem, do="look at what sends it")
+        raise NameTaken(what="a hundred copies of one instance", which=stem, do="look at what sends it")
 
     def _compare(self, header: Header, live: Sequence[InstanceRow]) -> tuple[Literal["duplicate", "differs"], str]:
         """A duplicate of any live copy is a duplicate; else what differs from the first."""
-        what = [differences(Header.from_json(copy.header), header) for copy in live]
+        what = [differences(header_of(copy), header) for copy in live]
         if any(not found for found in what):
             syntaxes = {copy.transfer_syntax_uid for copy in live}
-            return "duplicate", "the same instance" if header.transfer_syntax_uid in syntaxes else "the same headers in another transfer syntax"
+            return (
+                "duplicate",
+                "the same instance"
+                if header.transfer_syntax_uid in syntaxes
+                else "the same headers in another transfer syntax",
+            )
         return "differs", ", ".join(what[0])
-
-    def _reject(self, header: Header, row: Arrival, now: datetime) -> None:
-        code = "withdraw" if row.incoming.startswith(WITHDRAW) else header.note_title
-        moves = self._ledger.reject([sop for _, sop in header.note_references], code, by=row.calling_ae or "withdraw",
-                                    why=REJECTIONS[header.note_title], now=now)
-        for study_uid, file in moves:
-            self._spool.withdraw(study_uid, file.split("/")[-1])
-        event("index.rejected", logging.WARNING, code=code, count=len(moves))
 
     def _note_associations(self, now: datetime) -> None:
         """Tell the ledger which associations ended; their markers go when all their files are filed."""

@@ -8,8 +8,8 @@ import sys
 from typing import Final
 
 KEYS: Final = frozenset(
-    "study series instances revision delivery destination state from_state why evidence code outcome seconds attempts error status count role pid "
-    "signal host port ae peer free_mib used_share age_s file bytes kind rank stage worker owner token move by exit restarts".split())
+    ["study", "series", "instances", "revision", "delivery", "destination", "state", "from_state", "why", "evidence", "code", "outcome", "seconds", "attempts", "error", "status", "count", "role", "pid", "signal", "host", "port", "ae", "peer", "free_mib", "used_share", "age_s", "file", "bytes", "kind", "rank", "stage", "worker", "owner", "token", "move", "by", "exit", "restarts"]
+)
 
 _LOG = logging.getLogger("dicom_node")
 
@@ -36,7 +36,9 @@ def _value(value: object) -> str:
 def configure(level: str, role: str) -> None:
     """Send our lines to standard error; libraries may only warn, and pynetdicom and pydicom (which print data sets) only fail."""
     handler = logging.StreamHandler(sys.stderr)
-    handler.setFormatter(logging.Formatter(f"%(asctime)s %(levelname)s {role} %(message)s", datefmt="%Y-%m-%dT%H:%M:%S%z"))
+    handler.setFormatter(
+        logging.Formatter(f"%(asctime)s %(levelname)s {role} %(message)s", datefmt="%Y-%m-%dT%H:%M:%S%z")
+    )
     root = logging.getLogger()
     root.handlers[:] = [handler]
     root.setLevel(logging.WARNING)

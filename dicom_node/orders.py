@@ -28,21 +28,37 @@ def person_of(headers: Sequence[Header]) -> Identity:
 def patient_of(person: Identity, default_authority: str) -> Patient:
     """PID from the identity; the name's alphabetic group (PS3.5 6.2.1.1: family, given, middle, prefix, suffix)."""
     parts = [*person.name.split("=")[0].split("^"), "", "", "", "", ""]
-    return Patient(patient_id=person.patient_id, authority=person.issuer or default_authority, family=parts[0], given=parts[1], middle=parts[2],
-                   prefix=parts[3], suffix=parts[4], birth_date=person.birth_date if len(person.birth_date) == 8 else "", sex=_SEX.get(person.sex, "U"))
+    return Patient(
+        patient_id=person.patient_id,
+        authority=person.issuer or default_authority,
+        family=parts[0],
+        given=parts[1],
+        middle=parts[2],
+        prefix=parts[3],
+        suffix=parts[4],
+        birth_date=person.birth_date if len(person.birth_date) == 8 else "",
+        sex=_SEX.get(person.sex, "U"),
+    )
 
 
 def order_of(headers: Sequence[Header], person: Identity) -> Order:
     """Order numbers, each from the first instance that has it, and a filler number of our own."""
     key = "\n".join((headers[0].study_instance_uid, person.patient_id, person.issuer))
-    return Order(filler_number="AI" + hashlib.sha256(key.encode()).hexdigest()[:16].upper(),
-                 accession_number=_first(headers, "accession"), placer_number=_first(headers, "placer_order"))
+    return Order(
+        filler_number="AI" + hashlib.sha256(key.encode()).hexdigest()[:16].upper(),
+        accession_number=_first(headers, "accession"),
+        placer_number=_first(headers, "placer_order"),
+    )
 
 
 def study_of(headers: Sequence[Header], zone: ZoneInfo) -> StudyRef:
     """The study; its time in the source's offset, else the site's zone, None when the header has no usable one."""
-    return StudyRef(study_instance_uid=headers[0].study_instance_uid, modality=headers[0].modality, observed_at=acquired_at(headers[0], zone),
-                    description=_first(headers, "study_description"))
+    return StudyRef(
+        study_instance_uid=headers[0].study_instance_uid,
+        modality=headers[0].modality,
+        observed_at=acquired_at(headers[0], zone),
+        description=_first(headers, "study_description"),
+    )
 
 
 def acquired_at(header: Header, zone: ZoneInfo) -> datetime | None:

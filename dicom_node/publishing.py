@@ -86,8 +86,11 @@ class Published:
 def settings_digest(settings: Settings) -> str:
     """SHA-256 over the settings that reach a reading or a result; addresses and waits are not among them."""
     reach = {
-        "authority": settings.site.assigning_authority, "select": settings.select.model_dump(mode="json"), "detector": settings.read.detector,
-        "nodules_max": settings.read.nodules_max, "pacs": [[p.name, p.kinds] for p in settings.pacs],
+        "authority": settings.site.assigning_authority,
+        "select": settings.select.model_dump(mode="json"),
+        "detector": settings.read.detector,
+        "nodules_max": settings.read.nodules_max,
+        "pacs": [[p.name, p.kinds] for p in settings.pacs],
         "ehr": [e.model_dump(mode="json", exclude={"host", "port"}) for e in settings.ehr],
         "oru": settings.oru.model_dump(mode="json", exclude={"after", "after_state", "wait_s_max"}),
     }
@@ -96,7 +99,9 @@ def settings_digest(settings: Settings) -> str:
 
 def inputs_digest(choice_digest: str, weights: Sequence[str], settings: Settings, version: str) -> str:
     """Whether a requeue could change anything: equal digests could not."""
-    return hashlib.sha256(json.dumps([choice_digest, sorted(weights), settings_digest(settings), version]).encode()).hexdigest()
+    return hashlib.sha256(
+        json.dumps([choice_digest, sorted(weights), settings_digest(settings), version]).encode()
+    ).hexdigest()
 
 
 def may_leave(settings: Settings, report: Report) -> bool:
@@ -108,22 +113,37 @@ def key_of(request: Request, settings: Settings) -> str:
     """The result key (design: the nouns)."""
     report = _report(request)
     read = {uid for reading in request.readings for uid in reading.slices_read}
-    instances = [(s.header.sop_instance_uid, s.sha256) for s in request.sources if s.header.sop_instance_uid in read or not read]
+    instances = [
+        (s.header.sop_instance_uid, s.sha256) for s in request.sources if s.header.sop_instance_uid in read or not read
+    ]
     person = person_of([s.header for s in request.sources])
     order = order_of([s.header for s in request.sources], person)
     identity = json.dumps([list(vars(person).values()), order.accession_number, order.placer_number])
     reason = request.reason or next((r.reason for r in request.readings if r.reason), None)
     return result_key(
-        kind="result", study_instance_uid=request.study_instance_uid, instances=instances, weights=request.weights,
-        settings_digest=settings_digest(settings), software_version=request.device.software_version, identity=identity, status=report.status,
-        reason_code=reason.code if reason else "", previous_key=request.previous.key if request.previous else "")
+        kind="result",
+        study_instance_uid=request.study_instance_uid,
+        instances=instances,
+        weights=request.weights,
+        settings_digest=settings_digest(settings),
+        software_version=request.device.software_version,
+        identity=identity,
+        status=report.status,
+        reason_code=reason.code if reason else "",
+        previous_key=request.previous.key if request.previous else "",
+    )
 
 
 def _report(request: Request) -> Report:
     return Report(
-        study_instance_uid=request.study_instance_uid, software=f"dicom-node {request.device.software_version}", readings=request.readings,
-        not_read=request.not_read, reason=request.reason,
-        demonstration=any(a.validation == "demonstration" for r in request.readings for a in r.algorithms), notes=request.notes)
+        study_instance_uid=request.study_instance_uid,
+        software=f"dicom-node {request.device.software_version}",
+        readings=request.readings,
+        not_read=request.not_read,
+        reason=request.reason,
+        demonstration=any(a.validation == "demonstration" for r in request.readings for a in r.algorithms),
+        notes=request.notes,
+    )
 
 
 def complete_result(results: Path, key: str) -> Path | None:
@@ -147,9 +167,14 @@ def publish(request: Request, folder: Path, settings: Settings) -> Published:
     person = person_of(headers)
     order = order_of(headers, person)
     context = ResultContext(
-        key=key, content_at=request.content_at, device=request.device, revision=request.revision,
+        key=key,
+        content_at=request.content_at,
+        device=request.device,
+        revision=request.revision,
         predecessor=request.previous.sent_sr if request.previous else None,
-        order=OrderNumbers(accession=order.accession_number, placer=order.placer_number), settings_sha256=settings_digest(settings))
+        order=OrderNumbers(accession=order.accession_number, placer=order.placer_number),
+        settings_sha256=settings_digest(settings),
+    )
     written: list[Written] = []
     segs: dict[str, Path] = {}
     for number, reading in enumerate(report.readings, 1):
@@ -161,7 +186,10 @@ def publish(request: Request, folder: Path, settings: Settings) -> Published:
     written.append(sr)
     messages, no_oru = _messages(request, report, key, sr.sop_instance_uid, folder, settings)
     write_synced(folder / REPORT, json.dumps(report_to_json(report)).encode())
-    write_synced(folder / CANDIDATES, json.dumps({r.series_instance_uid: [vars(c) for c in r.candidates] for r in report.readings}).encode())
+    write_synced(
+        folder / CANDIDATES,
+        json.dumps({r.series_instance_uid: [vars(c) for c in r.candidates] for r in report.readings}).encode(),
+    )
     manifest = _manifest(request, report, key, written, messages, no_oru, settings)
     write_synced(folder / MANIFEST, json.dumps(manifest, indent=1).encode())
     fsync_folder(folder)
@@ -172,7 +200,10 @@ def publish(request: Request, folder: Path, settings: Settings) -> Published:
 def _headers_read(request: Request) -> list[Header]:
     """Headers of what was read first, so that patient and order are theirs; of anything when nothing was."""
     read = {r.series_instance_uid for r in request.readings}
-    return sorted((s.header for s in request.sources), key=lambda h: (h.series_instance_uid not in read, h.instance_number or 0, h.sop_instance_uid))
+    return sorted(
+        (s.header for s in request.sources),
+        key=lambda h: (h.series_instance_uid not in read, h.instance_number or 0, h.sop_instance_uid),
+    )
 
 
 def _numbered(report: Report, key: str, previous: Previous | None) -> Report:
@@ -194,7 +225,9 @@ def used_numbers(report: Report, previous: Previous | None) -> int:
     return max([previous.used_numbers if previous else 0, *(n.number for n in report.nodules)])
 
 
-def _messages(request: Request, report: Report, key: str, sr_uid: str, folder: Path, settings: Settings) -> tuple[dict[str, str], str]:
+def _messages(
+    request: Request, report: Report, key: str, sr_uid: str, folder: Path, settings: Settings
+) -> tuple[dict[str, str], str]:
     """ORU files by destination, and why there is none."""
     headers = _headers_read(request)
     person = person_of(headers)
@@ -215,8 +248,19 @@ def _messages(request: Request, report: Report, key: str, sr_uid: str, folder: P
             faults.append(f"{ehr.name}: not_analysed is off")
             continue
         try:
-            message = render_oru(report, patient, order, study, oru=settings.oru, ehr=ehr, control_id=control_id(key, ehr.name), at=request.content_at,
-                                 deleted=gone, previous=previous, sr_uid=sr_uid)
+            message = render_oru(
+                report,
+                patient,
+                order,
+                study,
+                oru=settings.oru,
+                ehr=ehr,
+                control_id=control_id(key, ehr.name),
+                at=request.content_at,
+                deleted=gone,
+                previous=previous,
+                sr_uid=sr_uid,
+            )
         except Hl7Error as fault:
             faults.append(f"{ehr.name}: {fault.what}")
             continue
@@ -230,8 +274,11 @@ def message_context(request: Request, settings: Settings) -> dict[str, Any]:
     headers = _headers_read(request)
     person = person_of(headers)
     study = study_of(headers, ZoneInfo(settings.site.timezone))
-    return {"patient": vars(patient_of(person, settings.site.assigning_authority)), "order": vars(order_of(headers, person)),
-            "study": {**vars(study), "observed_at": study.observed_at.isoformat() if study.observed_at else None}}
+    return {
+        "patient": vars(patient_of(person, settings.site.assigning_authority)),
+        "order": vars(order_of(headers, person)),
+        "study": {**vars(study), "observed_at": study.observed_at.isoformat() if study.observed_at else None},
+    }
 
 
 def parties_of(context: Mapping[str, Any]) -> tuple[Patient, Order, StudyRef]:
@@ -241,21 +288,61 @@ def parties_of(context: Mapping[str, Any]) -> tuple[Patient, Order, StudyRef]:
     return Patient(**context["patient"]), Order(**context["order"]), StudyRef(**{**study, "observed_at": at})
 
 
-def _manifest(request: Request, report: Report, key: str, written: Sequence[Written], messages: Mapping[str, str], no_oru: str, settings: Settings) -> dict[str, Any]:
+def _manifest(
+    request: Request,
+    report: Report,
+    key: str,
+    written: Sequence[Written],
+    messages: Mapping[str, str],
+    no_oru: str,
+    settings: Settings,
+) -> dict[str, Any]:
     """What a rebuild and a courier need to know of the folder."""
-    objects = [{"kind": w.kind, "path": w.path.name, "sha256": w.sha256, "size": w.size, "sop_class_uid": w.sop_class_uid,
-                "sop_instance_uid": w.sop_instance_uid, "series_instance_uid": w.series_instance_uid} for w in written]
+    objects = [
+        {
+            "kind": w.kind,
+            "path": w.path.name,
+            "sha256": w.sha256,
+            "size": w.size,
+            "sop_class_uid": w.sop_class_uid,
+            "sop_instance_uid": w.sop_instance_uid,
+            "series_instance_uid": w.series_instance_uid,
+        }
+        for w in written
+    ]
     folder = written[0].path.parent
-    objects += [{"kind": "oru", "path": name, "sha256": hashlib.sha256((folder / name).read_bytes()).hexdigest(), "size": (folder / name).stat().st_size,
-                 "destination": destination, "control_id": control_id(key, destination)} for destination, name in messages.items()]
+    objects += [
+        {
+            "kind": "oru",
+            "path": name,
+            "sha256": hashlib.sha256((folder / name).read_bytes()).hexdigest(),
+            "size": (folder / name).stat().st_size,
+            "destination": destination,
+            "control_id": control_id(key, destination),
+        }
+        for destination, name in messages.items()
+    ]
     leaves = may_leave(settings, report)
     person: Identity = person_of(_headers_read(request))
     return {
-        "format": 1, "key": key, "kind": "result", "study_instance_uid": request.study_instance_uid, "revision": request.revision,
-        "previous_key": request.previous.key if request.previous else "", "status": str(report.status), "choice_digest": request.choice_digest,
-        "identity_key": request.identity_key, "identity": vars(person), "used_numbers": used_numbers(report, request.previous),
-        "content_at": request.content_at.isoformat(), "software": report.software, "no_oru": no_oru, "message": message_context(request, settings),
-        "inputs_digest": inputs_digest(request.choice_digest, request.weights, settings, request.device.software_version),
+        "format": 1,
+        "key": key,
+        "kind": "result",
+        "study_instance_uid": request.study_instance_uid,
+        "revision": request.revision,
+        "previous_key": request.previous.key if request.previous else "",
+        "status": str(report.status),
+        "choice_digest": request.choice_digest,
+        "identity_key": request.identity_key,
+        "identity": vars(person),
+        "used_numbers": used_numbers(report, request.previous),
+        "content_at": request.content_at.isoformat(),
+        "software": report.software,
+        "no_oru": no_oru,
+        "message": message_context(request, settings),
+        "inputs_digest": inputs_digest(
+            request.choice_digest, request.weights, settings, request.device.software_version
+        ),
         "objects": objects,
         "destinations": [_destination_json(d) for d in _destinations(objects, settings)] if leaves else [],
         "instances_read": sorted(u for r in report.readings for u in r.slices_read),
@@ -283,7 +370,11 @@ def _destinations(objects: Sequence[Mapping[str, Any]], settings: Settings) -> l
             found.append(Destination(pacs.name, "dicom", paths))
     names = {d.name for d in found}
     after = tuple(name for name in settings.oru.after if name in names)
-    found += [Destination(o["destination"], "oru", (o["path"],), after, settings.oru.after_state, o["control_id"]) for o in objects if o["kind"] == "oru"]
+    found += [
+        Destination(o["destination"], "oru", (o["path"],), after, settings.oru.after_state, o["control_id"])
+        for o in objects
+        if o["kind"] == "oru"
+    ]
     return found
 
 
@@ -296,9 +387,25 @@ def deliveries_of(published: Published, study_folder: Path, settings: Settings, 
     objects = {o["path"]: o for o in published.manifest["objects"]}
     rows = []
     for meant in published.manifest["destinations"]:
-        files = tuple(FileRef(path=str((published.folder / p).relative_to(study_folder)), sha256=objects[p]["sha256"], kind=objects[p]["kind"],
-                              sop_class_uid=objects[p].get("sop_class_uid", ""), sop_instance_uid=objects[p].get("sop_instance_uid", ""))
-                      for p in meant["paths"])
-        rows.append(NewDelivery(destination=meant["name"], kind=meant["kind"], files=files, after=tuple(meant["after"]), after_state=meant["after_state"],
-                                wait_until=now + timedelta(seconds=settings.oru.wait_s_max) if meant["after"] else None, control_id=meant["control_id"]))
+        files = tuple(
+            FileRef(
+                path=str((published.folder / p).relative_to(study_folder)),
+                sha256=objects[p]["sha256"],
+                kind=objects[p]["kind"],
+                sop_class_uid=objects[p].get("sop_class_uid", ""),
+                sop_instance_uid=objects[p].get("sop_instance_uid", ""),
+            )
+            for p in meant["paths"]
+        )
+        rows.append(
+            NewDelivery(
+                destination=meant["name"],
+                kind=meant["kind"],
+                files=files,
+                after=tuple(meant["after"]),
+                after_state=meant["after_state"],
+                wait_until=now + timedelta(seconds=settings.oru.wait_s_max) if meant["after"] else None,
+                control_id=meant["control_id"],
+            )
+        )
     return rows

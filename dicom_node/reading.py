@@ -25,8 +25,14 @@ TICK_S: Final = 1.0
 class ReadingRoom:
     """Keeps the resident reader, starts a decoder for each job."""
 
-    def __init__(self, settings: Settings, scratch: Path, *, tick: Callable[[], None] = lambda: None,
-                 progress: Callable[[str, int, int], None] = lambda stage, done, total: None) -> None:
+    def __init__(
+        self,
+        settings: Settings,
+        scratch: Path,
+        *,
+        tick: Callable[[], None] = lambda: None,
+        progress: Callable[[str, int, int], None] = lambda stage, done, total: None,
+    ) -> None:
         """`scratch`: folder for volumes, on a disk. `tick` is called about once a second while children work, and may raise."""
         self._settings = settings
         self._scratch = scratch
@@ -39,7 +45,14 @@ class ReadingRoom:
         """Start the reader and wait until its models are loaded. Raises ReaderFailed."""
         self._resident()
 
-    def read(self, files: Sequence[Path], out: Path, *, may_wait: bool = False, on_volume: Callable[[Path, Reading], None] | None = None) -> Reading:
+    def read(
+        self,
+        files: Sequence[Path],
+        out: Path,
+        *,
+        may_wait: bool = False,
+        on_volume: Callable[[Path, Reading], None] | None = None,
+    ) -> Reading:
         """Read one series; `out` receives the Reading, synced, under its final name.
 
         `on_volume` is called with the folder of the decoded volume and the Reading before the folder goes (for pictures).
@@ -64,26 +77,48 @@ class ReadingRoom:
         """Write the volume of these files into `folder`."""
         read = self._settings.read
         job = folder / "job.json"
-        job.write_text(json.dumps({"files": [str(f) for f in files], "out": str(folder), "mib": read.decoder_mib_max, "cpu_s": int(read.wall_s_max),
-                              "gap": self._settings.select.gap}))
+        job.write_text(
+            json.dumps(
+                {
+                    "files": [str(f) for f in files],
+                    "out": str(folder),
+                    "mib": read.decoder_mib_max,
+                    "cpu_s": int(read.wall_s_max),
+                    "gap": self._settings.select.gap,
+                }
+            )
+        )
         with LineChild("inference.decoder", str(job)) as decoder:
             try:
                 self._follow(decoder, read.decoder_mib_max)
             except ChildDied as died:
                 if (folder / "volume.json").exists() and died.what == "ended with exit code 0":
                     return
-                raise ReaderFailed(what=f"the decoder {died.what}", do="see the log of the worker; the attempt is counted") from died
+                raise ReaderFailed(
+                    what=f"the decoder {died.what}", do="see the log of the worker; the attempt is counted"
+                ) from died
 
     def _read_volume(self, folder: Path, out: Path, decoded_s: float, *, may_wait: bool) -> Reading:
         reader = self._resident()
         out.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
         try:
-            reader.send(json.dumps({"volume": str(folder), "out": str(out), "nodules_max": self._settings.read.nodules_max, "decode_s": decoded_s,
-                               "may_wait": may_wait}))
+            reader.send(
+                json.dumps(
+                    {
+                        "volume": str(folder),
+                        "out": str(out),
+                        "nodules_max": self._settings.read.nodules_max,
+                        "decode_s": decoded_s,
+                        "may_wait": may_wait,
+                    }
+                )
+            )
             self._follow(reader, self._settings.read.reader_mib_max)
         except ChildDied as died:
             self.close()
-            raise ReaderFailed(what=f"the reader {died.what}", do="see the log of the worker; the attempt is counted") from died
+            raise ReaderFailed(
+                what=f"the reader {died.what}", do="see the log of the worker; the attempt is counted"
+            ) from died
         except TurnedAway:
             raise
         except BaseException:
@@ -123,7 +158,9 @@ class ReadingRoom:
             case "progress":
                 self._progress(str(line.get("stage", "")), int(line.get("done", 0)), int(line.get("total", 0)))
             case "error":
-                raise ReaderFailed(what=str(line.get("text", "an error without text")), which=str(line.get("code", "error")))
+                raise ReaderFailed(
+                    what=str(line.get("text", "an error without text")), which=str(line.get("code", "error"))
+                )
             case "turned_away":
                 raise TurnedAway(str(line["outcome"]), str(line["code"]), str(line["text"]))
             case None if "outcome" in line:
@@ -134,7 +171,9 @@ class ReadingRoom:
         if self._reader is not None and self._reader.alive():
             return self._reader
         self.close()
-        child = LineChild("inference.resident", "--entry", self._settings.read.detector, "--device", self._settings.read.device)
+        child = LineChild(
+            "inference.resident", "--entry", self._settings.read.detector, "--device", self._settings.read.device
+        )
         begun = time.monotonic()
         try:
             while (line := child.receive(TICK_S)) is None or line.get("event") != "ready":
@@ -144,7 +183,10 @@ class ReadingRoom:
                 if time.monotonic() - begun > START_S_MAX:
                     raise ReaderFailed(what=f"not ready after {START_S_MAX:g} s", which="inference.resident")
         except ChildDied as died:
-            raise ReaderFailed(what=f"the reader {died.what} while starting", do="run `python -m inference.resident` by hand to see why") from died
+            raise ReaderFailed(
+                what=f"the reader {died.what} while starting",
+                do="run `python -m inference.resident` by hand to see why",
+            ) from died
         except BaseException:
             child.close()
             raise
@@ -157,4 +199,3 @@ class ReadingRoom:
         if self._reader is not None:
             self._reader.close()
             self._reader = None
-

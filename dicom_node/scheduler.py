@@ -17,6 +17,7 @@ from dicom_node.logs import alarm, event
 from storage.errors import LedgerCorrupt, LedgerMissing, LedgerReplaced, StorageError
 from storage.ledger import Ledger
 from storage.spool import Spool
+from storage.states import DeliveryState
 
 HELD_ALARM_EVERY: Final = timedelta(minutes=5)
 FATAL: Final = (LedgerReplaced, LedgerMissing, LedgerCorrupt)
@@ -40,9 +41,13 @@ class Periodic:
         self._clock = clock
         self._turned = threading.Event()
         self.failed: BaseException | None = None
-        self._scheduler = BackgroundScheduler(timezone="UTC", job_defaults={"coalesce": True, "max_instances": 1, "misfire_grace_time": None})
+        self._scheduler = BackgroundScheduler(
+            timezone="UTC", job_defaults={"coalesce": True, "max_instances": 1, "misfire_grace_time": None}
+        )
         for task in tasks:
-            self._scheduler.add_job(self._run, "interval", seconds=task.every_s, args=[task], id=task.name, next_run_time=clock())
+            self._scheduler.add_job(
+                self._run, "interval", seconds=task.every_s, args=[task], id=task.name, next_run_time=clock()
+            )
 
     def start(self) -> None:
         """Start the threads."""
@@ -102,7 +107,11 @@ class Watch:
     def counts(self, now: datetime) -> None:
         """Held, failed and undelivered studies, and any that waits too long."""
         counts = self._ledger.counts(now)
-        for name, value in (("held", counts.held), ("series_failed", counts.failed_series), ("dead_deliveries", int(counts.deliveries.get("dead", 0)))):  # type: ignore[call-overload]
+        for name, value in (
+            ("held", counts.held),
+            ("series_failed", counts.failed_series),
+            ("dead_deliveries", counts.deliveries.get(DeliveryState.DEAD, 0)),
+        ):
             if value:
                 self._say(name, now, count=value)
         oldest = counts.oldest_waiting_at
@@ -126,5 +135,11 @@ class Watch:
 def tasks_of(settings: Settings, spool: Spool, ledger: Ledger, retention: Callable[[datetime], object]) -> list[Task]:
     """The tasks of the scheduler's role."""
     watch = Watch(settings, spool, ledger)
-    return [Task("expire", 2.0, watch.expire), Task("disk", 30.0, watch.disk), Task("counts", 60.0, watch.counts),
-            Task("give_up_old", 300.0, watch.give_up_old), Task("parts", 600.0, watch.parts), Task("retention", 900.0, retention)]
+    return [
+        Task("expire", 2.0, watch.expire),
+        Task("disk", 30.0, watch.disk),
+        Task("counts", 60.0, watch.counts),
+        Task("give_up_old", 300.0, watch.give_up_old),
+        Task("parts", 600.0, watch.parts),
+        Task("retention", 900.0, retention),
+    ]

@@ -74,7 +74,9 @@ def _loop(role: Role, turn: Callable[[], int], poll_s: float) -> None:
 def _receiver(role: Role) -> None:
     from dicom_node.receiver import serve_receiver
 
-    serve_receiver(role.settings, open_spool(role.settings), stop=role.stop, ready=role.watchdog.ready, heartbeat=role.turned)
+    serve_receiver(
+        role.settings, open_spool(role.settings), stop=role.stop, ready=role.watchdog.ready, heartbeat=role.turned
+    )
 
 
 def _indexer(role: Role) -> None:
@@ -101,9 +103,10 @@ def _assembler(role: Role) -> None:
 
 
 def _scheduler(role: Role) -> None:
+    from storage.retention import Retention
+
     from dicom_node.node import open_node
     from dicom_node.scheduler import tasks_of
-    from storage.retention import Retention
 
     node = open_node(role.settings, "scheduler")
     retention = Retention(role.settings.retention, node.spool, node.ledger)
@@ -178,7 +181,13 @@ def _courier(role: Role) -> None:
 
 
 _MAINS: Final[dict[str, Callable[[Role], None]]] = {
-    "receiver": _receiver, "indexer": _indexer, "assembler": _assembler, "worker": _worker, "courier": _courier, "scheduler": _scheduler}
+    "receiver": _receiver,
+    "indexer": _indexer,
+    "assembler": _assembler,
+    "worker": _worker,
+    "courier": _courier,
+    "scheduler": _scheduler,
+}
 
 
 @dataclass
@@ -194,7 +203,9 @@ class _Child:
 class Supervisor:
     """All roles on one machine, a process each: starts again what ends, slower each time, and stops all in order."""
 
-    def __init__(self, settings: Settings, command: Callable[[str], Sequence[str]], roles: Sequence[str] = ROLES) -> None:
+    def __init__(
+        self, settings: Settings, command: Callable[[str], Sequence[str]], roles: Sequence[str] = ROLES
+    ) -> None:
         """`command(role)` is the argv of a role's process."""
         self._settings = settings
         self._command = command
@@ -226,7 +237,9 @@ class Supervisor:
             child.restarts += 1
             alarm("role_ended", role=child.role, exit=code, seconds=lived, restarts=child.restarts)
         if child.process is None and now >= child.due:
-            child.process = subprocess.Popen(self._command(child.role), stdin=subprocess.DEVNULL, preexec_fn=die_with_parent)
+            child.process = subprocess.Popen(
+                self._command(child.role), stdin=subprocess.DEVNULL, preexec_fn=die_with_parent
+            )
             child.started = now
 
     def _stop_all(self) -> None:
@@ -256,7 +269,9 @@ def serve_all(settings: Settings, arguments: Sequence[str]) -> int:
 
     watchdog = Watchdog.from_environment()
     open_node(settings, "serve").close()  # the ledger is made once, before the roles look for it
-    supervisor = Supervisor(settings, lambda role: [sys.executable, "-m", "dicom_node", *arguments, "serve", "--only", role])
+    supervisor = Supervisor(
+        settings, lambda role: [sys.executable, "-m", "dicom_node", *arguments, "serve", "--only", role]
+    )
     watchdog.ready()
     supervisor.run(stop, watchdog.feed)
     watchdog.stopping()

@@ -12,7 +12,6 @@ from storage.spool import Spool
 from storage.states import Outcome, SeriesState, StudyState
 
 
-
 def result_of(spool: Spool, view: StudyView, row: ResultRow | None) -> Published | None:
     """A result as it lies in the spool; None when there is none or it was removed after its retention."""
     if row is None:
@@ -32,13 +31,28 @@ def series_entries(spool: Spool, view: StudyView) -> list[dict[str, Any]]:
             continue
         reading = readings.get(row.series_uid) if row.outcome in (Outcome.READ, Outcome.CHOSEN) else None
         here = published is not None and row.series_uid == best
-        status = status_of(row.outcome, reading, held=bool(view.holds), withdrawn=row.state is SeriesState.WITHDRAWN or view.study.state is StudyState.WITHDRAWN)
+        status = status_of(
+            row.outcome,
+            reading,
+            held=bool(view.holds),
+            withdrawn=row.state is SeriesState.WITHDRAWN or view.study.state is StudyState.WITHDRAWN,
+        )
         reason = Reason(row.reason_code, row.reason_text)
         if view.holds and status == "held":
             reason = Reason(view.holds[0].reason, "; ".join(h.text for h in view.holds))
-        entries.append(series_entry(
-            study_uid=view.study.study_uid, series_uid=row.series_uid, modality=row.modality, status=status, reason=reason, evidence=row.evidence,
-            reading=reading, results=_results(published) if here and published else (), seconds=_seconds(view, row) if here else None))
+        entries.append(
+            series_entry(
+                study_uid=view.study.study_uid,
+                series_uid=row.series_uid,
+                modality=row.modality,
+                status=status,
+                reason=reason,
+                evidence=row.evidence,
+                reading=reading,
+                results=_results(published) if here and published else (),
+                seconds=_seconds(view, row) if here else None,
+            )
+        )
     return entries
 
 
@@ -51,14 +65,22 @@ def _best(view: StudyView, readings: Mapping[str, Reading]) -> str:
 
 
 def _results(published: Published) -> list[dict[str, str]]:
-    return [{"kind": o["kind"], "sop_instance_uid": o.get("sop_instance_uid", ""), "file": str(published.folder / o["path"])} for o in published.manifest["objects"]]
+    return [
+        {
+            "kind": o["kind"],
+            "sop_instance_uid": o.get("sop_instance_uid", ""),
+            "file": str(published.folder / o["path"]),
+        }
+        for o in published.manifest["objects"]
+    ]
 
 
 def _seconds(view: StudyView, row: SeriesRow) -> dict[str, float | None]:
     study, current = view.study, view.current
     ended = [d.ended_at for d in view.deliveries if current and d.result_key == current.key and d.ended_at]
     return {
-        "receive": _between(row.first_at, row.last_at), "wait": _between(row.last_at, study.chosen_at),
+        "receive": _between(row.first_at, row.last_at),
+        "wait": _between(row.last_at, study.chosen_at),
         "deliver": _between(current.committed_at, max(ended)) if current and ended else None,
     }
 
@@ -73,46 +95,97 @@ def story_json(spool: Spool, view: StudyView, events: tuple[EventRow, ...]) -> d
     return {
         "schema_version": SCHEMA_VERSION,
         "study": {
-            "number": study.number, "study_instance_uid": study.study_uid, "revision": study.revision, "state": str(study.state), "outcome": study.outcome,
-            "held": [{"reason": h.reason, "text": h.text, "since": h.since.isoformat(), "by": h.by} for h in view.holds],
-            "identities": [{"key": i.key, "patient_id": i.identity.patient_id, "issuer": i.identity.issuer, "name": i.identity.name,
-                            "birth_date": i.identity.birth_date, "source": i.source, "instances": i.instances} for i in view.identities],
+            "number": study.number,
+            "study_instance_uid": study.study_uid,
+            "revision": study.revision,
+            "state": str(study.state),
+            "outcome": study.outcome,
+            "held": [
+                {"reason": h.reason, "text": h.text, "since": h.since.isoformat(), "by": h.by} for h in view.holds
+            ],
+            "identities": [
+                {
+                    "key": i.key,
+                    "patient_id": i.identity.patient_id,
+                    "issuer": i.identity.issuer,
+                    "name": i.identity.name,
+                    "birth_date": i.identity.birth_date,
+                    "source": i.source,
+                    "instances": i.instances,
+                }
+                for i in view.identities
+            ],
             "deliveries": [_delivery(d) for d in view.deliveries],
-            "events": [{"at": e.at.isoformat(), "who": e.who, "what": e.what, "from": e.from_state, "to": e.to_state, "why": e.why} for e in events],
+            "events": [
+                {
+                    "at": e.at.isoformat(),
+                    "who": e.who,
+                    "what": e.what,
+                    "from": e.from_state,
+                    "to": e.to_state,
+                    "why": e.why,
+                }
+                for e in events
+            ],
         },
         "series": series_entries(spool, view),
     }
 
 
 def _delivery(d: DeliveryRow) -> dict[str, Any]:
-    return {"number": d.number, "revision": d.revision, "destination": d.destination, "kind": d.kind, "state": str(d.state), "attempts": d.attempts,
-            "withdrawal": d.withdrawal, "last_error": d.last_error}
+    return {
+        "number": d.number,
+        "revision": d.revision,
+        "destination": d.destination,
+        "kind": d.kind,
+        "state": str(d.state),
+        "attempts": d.attempts,
+        "withdrawal": d.withdrawal,
+        "last_error": d.last_error,
+    }
 
 
 def story_text(spool: Spool, view: StudyView, events: tuple[EventRow, ...]) -> str:
     """The same for people: how it stands, why, and what happened in order."""
     study = view.study
-    lines = [f"study {study.number}  {study.study_uid}", f"state {study.state}, revision {study.revision}{', ' + study.outcome if study.outcome else ''}"]
+    lines = [
+        f"study {study.number}  {study.study_uid}",
+        f"state {study.state}, revision {study.revision}{', ' + study.outcome if study.outcome else ''}",
+    ]
     lines += [f"HELD since {h.since:%Y-%m-%d %H:%M:%S} by {h.by}: {h.reason}: {h.text}" for h in view.holds]
     if view.holds and any(h.reason == "identity" for h in view.holds):
-        lines += [f"  {i.key}: {i.identity.name or '(no name)'}, ID {i.identity.patient_id or '(none)'} {i.identity.issuer}, born "
-                  f"{i.identity.birth_date or '?'}: {i.instances} images" for i in view.identities]
+        lines += [
+            f"  {i.key}: {i.identity.name or '(no name)'}, ID {i.identity.patient_id or '(none)'} {i.identity.issuer}, born "
+            f"{i.identity.birth_date or '?'}: {i.instances} images"
+            for i in view.identities
+        ]
     lines.append("series")
     for row, entry in zip([r for r in view.series if r.kind != "own"], series_entries(spool, view), strict=True):
         found = f", {len(entry['nodules'])} nodules" if entry["nodules"] is not None else ""
         reason = f": {entry['reason']['text']}" if entry["reason"] else ""
-        lines.append(f"  {row.modality:4} {len(row.instances):5} images  {entry['status']}{found}{reason}" + (f"  [{row.evidence}]" if row.evidence else ""))
+        lines.append(
+            f"  {row.modality:4} {len(row.instances):5} images  {entry['status']}{found}{reason}"
+            + (f"  [{row.evidence}]" if row.evidence else "")
+        )
     if view.deliveries:
         lines.append("deliveries")
-        lines += [f"  {d.number:5} revision {d.revision} {d.destination:20} {d.kind:6} {d.state}{' (withdrawal)' if d.withdrawal else ''}"
-                  f"{', attempts ' + str(d.attempts) if d.attempts > 1 else ''}{': ' + d.last_error if d.last_error else ''}" for d in view.deliveries]
+        lines += [
+            f"  {d.number:5} revision {d.revision} {d.destination:20} {d.kind:6} {d.state}{' (withdrawal)' if d.withdrawal else ''}"
+            f"{', attempts ' + str(d.attempts) if d.attempts > 1 else ''}{': ' + d.last_error if d.last_error else ''}"
+            for d in view.deliveries
+        ]
     lines.append("what happened")
-    lines += [f"  {e.at:%Y-%m-%d %H:%M:%S} {e.who:10} {e.what}{f' ({e.from_state} to {e.to_state})' if e.to_state != e.from_state else ''}"
-              f"{': ' + e.why if e.why else ''}" for e in events]
+    lines += [
+        f"  {e.at:%Y-%m-%d %H:%M:%S} {e.who:10} {e.what}{f' ({e.from_state} to {e.to_state})' if e.to_state != e.from_state else ''}"
+        f"{': ' + e.why if e.why else ''}"
+        for e in events
+    ]
     return "\n".join(lines)
 
 
 def candidates_of(spool: Spool, view: StudyView) -> dict[str, list[dict[str, Any]]]:
     """Ranked candidates of each CT series that was read."""
     published = result_of(spool, view, view.current)
-    return {r.series_instance_uid: candidates_json(r.candidates) for r in published.report.readings} if published else {}
+    return (
+        {r.series_instance_uid: candidates_json(r.candidates) for r in published.report.readings} if published else {}
+    )

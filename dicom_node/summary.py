@@ -10,7 +10,13 @@ from inference.findings import Candidate, Finding, Nodule, Reading, Reason
 
 SCHEMA_VERSION: Final = 1
 STAGES: Final = ("receive", "wait", "decode", "lungs", "detect", "outline", "grade", "write", "deliver")
-_OUTCOMES: Final = {"declined": "not_analysed", "passed_over": "passed_over", "failed": "failed", "set_aside": "set_aside", "chosen": "waiting"}
+_OUTCOMES: Final = {
+    "declined": "not_analysed",
+    "passed_over": "passed_over",
+    "failed": "failed",
+    "set_aside": "set_aside",
+    "chosen": "waiting",
+}
 
 
 def status_of(outcome: str | None, reading: Reading | None, *, held: bool = False, withdrawn: bool = False) -> str:
@@ -26,19 +32,41 @@ def status_of(outcome: str | None, reading: Reading | None, *, held: bool = Fals
     return _OUTCOMES.get(outcome or "", "waiting")
 
 
-def series_entry(*, study_uid: str, series_uid: str, modality: str, status: str, reason: Reason | None, evidence: str, reading: Reading | None,
-                 results: Sequence[Mapping[str, str]] = (), seconds: Mapping[str, float | None] | None = None) -> dict[str, Any]:
+def series_entry(
+    *,
+    study_uid: str,
+    series_uid: str,
+    modality: str,
+    status: str,
+    reason: Reason | None,
+    evidence: str,
+    reading: Reading | None,
+    results: Sequence[Mapping[str, str]] = (),
+    seconds: Mapping[str, float | None] | None = None,
+) -> dict[str, Any]:
     """One entry. `reading` is None for a series that nobody looked at: then nodules and findings are null."""
     looked = reading is not None and status in ("completed", "partial", "held")
     times = {**(dict(reading.seconds) if reading else {}), **(seconds or {})}
     return {
-        "study_instance_uid": study_uid, "series_instance_uid": series_uid, "modality": modality, "status": status,
-        "reason": {"code": reason.code, "text": reason.text} if reason and reason.code and status != "completed" else None, "evidence": evidence,
+        "study_instance_uid": study_uid,
+        "series_instance_uid": series_uid,
+        "modality": modality,
+        "status": status,
+        "reason": {"code": reason.code, "text": reason.text}
+        if reason and reason.code and status != "completed"
+        else None,
+        "evidence": evidence,
         "slices_read": len(reading.slices_read) if looked and reading else 0,
         "slices_left_out": [vars(left) for left in reading.slices_left_out] if looked and reading else [],
-        "nodules": [_nodule(n) for n in reading.nodules] if looked and reading and reading.nodules is not None else None,
-        "findings": [_finding(f) for f in reading.findings] if looked and reading and reading.findings is not None else None,
-        "algorithm": [{"name": a.name, "version": a.version, "sha256": a.sha256} for a in reading.algorithms] if looked and reading else [],
+        "nodules": [_nodule(n) for n in reading.nodules]
+        if looked and reading and reading.nodules is not None
+        else None,
+        "findings": [_finding(f) for f in reading.findings]
+        if looked and reading and reading.findings is not None
+        else None,
+        "algorithm": [{"name": a.name, "version": a.version, "sha256": a.sha256} for a in reading.algorithms]
+        if looked and reading
+        else [],
         "results": [dict(r) for r in results],
         "seconds": {stage: times.get(stage) for stage in STAGES},
     }
@@ -50,8 +78,22 @@ def candidates_json(candidates: Sequence[Candidate]) -> list[dict[str, Any]]:
 
 
 def _nodule(nodule: Nodule) -> dict[str, Any]:
-    names = ("tracking_uid", "number", "long_axis_mm", "short_axis_mm", "mean_diameter_mm", "volume_mm3", "mean_hu", "confidence", "malignancy", "texture",
-             "spiculation", "lobulation", "calcified", "site")
+    names = (
+        "tracking_uid",
+        "number",
+        "long_axis_mm",
+        "short_axis_mm",
+        "mean_diameter_mm",
+        "volume_mm3",
+        "mean_hu",
+        "confidence",
+        "malignancy",
+        "texture",
+        "spiculation",
+        "lobulation",
+        "calcified",
+        "site",
+    )
     return {"centre_lps_mm": list(nodule.centre_lps_mm), **{name: getattr(nodule, name) for name in names}}
 
 

@@ -29,7 +29,16 @@ WRONG_PATIENT: Final = "113037"
 class Withdrawer:
     """One turn makes one withdrawal."""
 
-    def __init__(self, settings: Settings, spool: Spool, ledger: Ledger, *, owner: str, device: Device, clock: Callable[[], datetime]) -> None:
+    def __init__(
+        self,
+        settings: Settings,
+        spool: Spool,
+        ledger: Ledger,
+        *,
+        owner: str,
+        device: Device,
+        clock: Callable[[], datetime],
+    ) -> None:
         self._settings = settings
         self._spool = spool
         self._ledger = ledger
@@ -54,9 +63,17 @@ class Withdrawer:
         folder = self._spool.study_folder(view.study.study_uid)
         results = {r.key: load_published(folder / r.folder) for r in view.results if r.kind == "result"}
         content_at = view.study.changed_at
-        key = result_key(kind="withdrawal", study_instance_uid=view.study.study_uid, instances=sorted({(d.result_key, d.destination) for d in claim.sent}),
-                         weights=(), settings_digest="", software_version=self._device.software_version, identity=view.study.identity_chosen,
-                         status="withdrawn", previous_key=view.previous_key)
+        key = result_key(
+            kind="withdrawal",
+            study_instance_uid=view.study.study_uid,
+            instances=sorted({(d.result_key, d.destination) for d in claim.sent}),
+            weights=(),
+            settings_digest="",
+            software_version=self._device.software_version,
+            identity=view.study.identity_chosen,
+            status="withdrawn",
+            previous_key=view.previous_key,
+        )
         target = self._spool.result_folder(view.study.study_uid, key, claim.token)
         by_destination: dict[str, list[DeliveryRow]] = defaultdict(list)
         for delivery in claim.sent:
@@ -67,33 +84,69 @@ class Withdrawer:
             if made is not None:
                 deliveries.append(made)
             else:
-                alarm("not_withdrawn", study=view.study.number, destination=name, why="the destination takes no rejection notes, or is no longer configured")
+                alarm(
+                    "not_withdrawn",
+                    study=view.study.number,
+                    destination=name,
+                    why="the destination takes no rejection notes, or is no longer configured",
+                )
         manifest = _manifest(view, key, content_at, deliveries)
         write_synced(target / MANIFEST, json.dumps(manifest, indent=1).encode())
         fsync_folder(target)
-        result = NewResult(key=key, kind="withdrawal", status="withdrawn", folder=str(target.relative_to(folder)), previous_key=view.previous_key,
-                           choice_digest="", identity_key=claim.sent[0].identity_key if claim.sent else "", payload="{}",
-                           used_numbers=view.study.used_numbers)
+        result = NewResult(
+            key=key,
+            kind="withdrawal",
+            status="withdrawn",
+            folder=str(target.relative_to(folder)),
+            previous_key=view.previous_key,
+            choice_digest="",
+            identity_key=claim.sent[0].identity_key if claim.sent else "",
+            payload="{}",
+            used_numbers=view.study.used_numbers,
+        )
         self._ledger.commit_withdrawal(claim, result, deliveries, self._clock())
         event("study.withdrawn", logging.WARNING, study=view.study.number, count=len(deliveries))
 
-    def _one(self, name: str, sent: Sequence[DeliveryRow], view: StudyView, results: dict[str, Published], key: str, content_at: datetime,
-             target: Path, folder: Path) -> NewDelivery | None:
+    def _one(
+        self,
+        name: str,
+        sent: Sequence[DeliveryRow],
+        view: StudyView,
+        results: dict[str, Published],
+        key: str,
+        content_at: datetime,
+        target: Path,
+        folder: Path,
+    ) -> NewDelivery | None:
         pacs = next((p for p in self._settings.pacs if p.name == name), None)
         ehr = next((e for e in self._settings.ehr if e.name == name), None)
         wrong = bool(view.study.identity_chosen) and any(d.identity_key != view.study.identity_chosen for d in sent)
         if pacs is not None and pacs.rejection_notes:
             objects = [folder / f.path for d in sent for f in d.files]
             context = ResultContext(key=key, content_at=content_at, device=self._device)
-            note = write_note(objects, Rejection.WRONG_PATIENT if wrong else Rejection.QUALITY, context, target / f"note-{name}.dcm")
-            file = FileRef(str(note.path.relative_to(folder)), note.sha256, "note", note.sop_class_uid, note.sop_instance_uid)
+            note = write_note(
+                objects, Rejection.WRONG_PATIENT if wrong else Rejection.QUALITY, context, target / f"note-{name}.dcm"
+            )
+            file = FileRef(
+                str(note.path.relative_to(folder)), note.sha256, "note", note.sop_class_uid, note.sop_instance_uid
+            )
             return NewDelivery(destination=name, kind="dicom", files=(file,))
         if ehr is not None:
             last = results[max(sent, key=lambda d: (d.revision, d.number)).result_key]
             patient, order, study = parties_of(last.manifest["message"])
             letter: Withdrawal = "W" if wrong else "D"
-            message = render_oru(last.report, patient, order, study, oru=self._settings.oru, ehr=ehr, control_id=control_id(key, name), at=content_at,
-                                 withdrawal=letter)
+            message = render_oru(
+                last.report,
+                patient,
+                order,
+                study,
+                oru=self._settings.oru,
+                ehr=ehr,
+                control_id=control_id(key, name),
+                at=content_at,
+                withdrawal=letter,
+                sr_uid=_sr_uid(last),
+            )
             path = target / f"oru-{name}.hl7"
             write_synced(path, message)
             file = FileRef(str(path.relative_to(folder)), hashlib.sha256(message).hexdigest(), "oru")
@@ -101,13 +154,44 @@ class Withdrawer:
         return None
 
 
+def _sr_uid(published: Published) -> str:
+    return next((o["sop_instance_uid"] for o in published.manifest["objects"] if o["kind"] == "sr"), "")
+
+
 def _manifest(view: StudyView, key: str, content_at: datetime, deliveries: Sequence[NewDelivery]) -> dict[str, Any]:
     return {
-        "format": 1, "key": key, "kind": "withdrawal", "study_instance_uid": view.study.study_uid, "revision": view.study.revision,
-        "previous_key": view.previous_key, "status": "withdrawn", "content_at": content_at.isoformat(), "choice_digest": "",
-        "identity_key": view.study.identity_chosen, "used_numbers": view.study.used_numbers, "no_oru": "",
-        "objects": [{"kind": f.kind, "path": Path(f.path).name, "sha256": f.sha256, "sop_class_uid": f.sop_class_uid,
-                     "sop_instance_uid": f.sop_instance_uid} for d in deliveries for f in d.files],
-        "destinations": [{"name": d.destination, "kind": d.kind, "paths": [Path(f.path).name for f in d.files], "after": [], "after_state": "sent",
-                          "control_id": d.control_id} for d in deliveries],
+        "format": 1,
+        "key": key,
+        "kind": "withdrawal",
+        "study_instance_uid": view.study.study_uid,
+        "revision": view.study.revision,
+        "previous_key": view.previous_key,
+        "status": "withdrawn",
+        "content_at": content_at.isoformat(),
+        "choice_digest": "",
+        "identity_key": view.study.identity_chosen,
+        "used_numbers": view.study.used_numbers,
+        "no_oru": "",
+        "objects": [
+            {
+                "kind": f.kind,
+                "path": Path(f.path).name,
+                "sha256": f.sha256,
+                "sop_class_uid": f.sop_class_uid,
+                "sop_instance_uid": f.sop_instance_uid,
+            }
+            for d in deliveries
+            for f in d.files
+        ],
+        "destinations": [
+            {
+                "name": d.destination,
+                "kind": d.kind,
+                "paths": [Path(f.path).name for f in d.files],
+                "after": [],
+                "after_state": "sent",
+                "control_id": d.control_id,
+            }
+            for d in deliveries
+        ],
     }

@@ -18,7 +18,7 @@ from typing import Any, Final
 from config.catalogue import find_entry
 from config.errors import NodeError
 from config.settings import Settings
-from dicom_node.choosing import Chosen, chosen_of, found_json, left_out_of, to_read_now, with_left_out
+from dicom_node.choosing import Chosen, chosen_of, found_json, header_of, left_out_of, to_read_now, with_left_out
 from dicom_node.errors import LostLease, ReaderFailed, TurnedAway
 from dicom_node.logs import alarm, event
 from dicom_node.publishing import (
@@ -37,7 +37,6 @@ from dicom_node.reading import ReadingRoom
 from dicom_node.results.context import Device
 from inference.errors import UnreadableReading
 from inference.findings import Reading, Reason
-from inference.headers import Header
 from inference.kept import load_reading
 from storage.errors import LedgerCorrupt, LedgerMissing, LedgerReplaced, StorageError
 from storage.ledger import Ledger
@@ -58,8 +57,13 @@ def weights_of(detector: str) -> tuple[str, ...]:
 
 def reading_key(sources: Sequence[Source], settings: Settings, version: str) -> str:
     """The key of a kept Reading: the instances, the chain, and the settings that reach it."""
-    parts = [sorted((s.header.sop_instance_uid, s.sha256) for s in sources), sorted(weights_of(settings.read.detector)), settings.select.gap,
-             settings.read.nodules_max, version]
+    parts = [
+        sorted((s.header.sop_instance_uid, s.sha256) for s in sources),
+        sorted(weights_of(settings.read.detector)),
+        settings.select.gap,
+        settings.read.nodules_max,
+        version,
+    ]
     return hashlib.sha256(json.dumps(parts).encode()).hexdigest()
 
 
@@ -74,8 +78,17 @@ class _Job:
 class Worker:
     """One turn does one job, if there is one."""
 
-    def __init__(self, settings: Settings, spool: Spool, ledger: Ledger, *, owner: str, device: Device, clock: Callable[[], datetime],
-                 alive: Callable[[], None] = lambda: None) -> None:
+    def __init__(
+        self,
+        settings: Settings,
+        spool: Spool,
+        ledger: Ledger,
+        *,
+        owner: str,
+        device: Device,
+        clock: Callable[[], datetime],
+        alive: Callable[[], None] = lambda: None,
+    ) -> None:
         """`alive` is called while children work (the watchdog); `clock` gives aware UTC."""
         self._settings = settings
         self._spool = spool
@@ -94,7 +107,9 @@ class Worker:
 
     def turn(self, now: datetime) -> int:
         """Do one job; returns 0 when there was none."""
-        claim = self._ledger.claim_study(self._owner, self._settings.read.lease_s, now, attempts_max=self._settings.read.attempts_max)
+        claim = self._ledger.claim_study(
+            self._owner, self._settings.read.lease_s, now, attempts_max=self._settings.read.attempts_max
+        )
         if claim is None:
             return 0
         self._job = _Job(claim, time.monotonic())
@@ -120,8 +135,16 @@ class Worker:
     def _retry(self, claim: StudyClaim, failed: Exception) -> None:
         wait_s = self._settings.read.backoff_s * 2 ** (claim.attempts - 1)
         why = str(failed) if isinstance(failed, NodeError) else f"{type(failed).__name__}: {failed}"[:300]
-        event("study.retry", logging.WARNING, study=claim.study_number, attempts=claim.attempts, error=type(failed).__name__)
-        self._give_back(claim, StudyMove.RETRY, counted=True, why=why, not_before=self._clock() + timedelta(seconds=wait_s))
+        event(
+            "study.retry",
+            logging.WARNING,
+            study=claim.study_number,
+            attempts=claim.attempts,
+            error=type(failed).__name__,
+        )
+        self._give_back(
+            claim, StudyMove.RETRY, counted=True, why=why, not_before=self._clock() + timedelta(seconds=wait_s)
+        )
 
     def close(self) -> None:
         """End the children."""
@@ -137,9 +160,20 @@ class Worker:
             raise LostLease(what="the study changed, or the lease ran out", which=f"study {job.claim.study_number}")
         job.heard = time.monotonic()
 
-    def _give_back(self, claim: StudyClaim, move: StudyMove, *, counted: bool, why: str, not_before: datetime | None, series_id: int | None = None) -> None:
+    def _give_back(
+        self,
+        claim: StudyClaim,
+        move: StudyMove,
+        *,
+        counted: bool,
+        why: str,
+        not_before: datetime | None,
+        series_id: int | None = None,
+    ) -> None:
         try:
-            self._ledger.give_back(claim, move, not_before=not_before, counted=counted, why=why, now=self._clock(), series_id=series_id)
+            self._ledger.give_back(
+                claim, move, not_before=not_before, counted=counted, why=why, now=self._clock(), series_id=series_id
+            )
         except StorageError as lost:
             event("study.lost", logging.WARNING, study=claim.study_number, why=str(lost.what))
 
@@ -184,7 +218,9 @@ class Worker:
             return None
         event("series.reading", study=view.study.number, series=row.id, instances=len(sources), attempts=attempt)
         try:
-            return with_left_out(self._room.read([s.path for s in sources], out, may_wait=self._may_wait(view, row)), left_out)
+            return with_left_out(
+                self._room.read([s.path for s in sources], out, may_wait=self._may_wait(view, row)), left_out
+            )
         except TurnedAway as away:
             if away.code == _MAY_WAIT:
                 self._give_back(claim, StudyMove.WAIT, counted=False, why=away.text, not_before=None, series_id=row.id)
@@ -206,14 +242,20 @@ class Worker:
 
     def _sources(self, view: StudyView, series_uid: str, chosen: Chosen) -> list[Source]:
         folder = self._spool.study_folder(view.study.study_uid)
-        return [Source(Header.from_json(i.header), folder / i.file, i.sha256) for i in chosen.live[series_uid]]
+        return [Source(header_of(i), folder / i.file, i.sha256) for i in chosen.live[series_uid]]
 
     def _without_reading(self, claim: StudyClaim, view: StudyView, chosen: Chosen) -> None:
         """Nothing can be read: a report says why, or nothing goes out because it is not for us."""
         failed = any(v.outcome is Outcome.FAILED for v in chosen.verdicts)
         if failed and _earlier_may_stand(view):
             alarm("revision_failed", study=view.study.number)
-            self._ledger.end_without_result(claim, StudyMove.AS_BEFORE, chosen.verdicts, "the revision failed; the earlier result stands", self._clock())
+            self._ledger.end_without_result(
+                claim,
+                StudyMove.AS_BEFORE,
+                chosen.verdicts,
+                "the revision failed; the earlier result stands",
+                self._clock(),
+            )
         elif not chosen.choice.report:
             why = chosen.choice.reason.text if chosen.choice.reason else "not for us"
             self._ledger.end_without_result(claim, StudyMove.NOT_FOR_US, chosen.verdicts, why, self._clock())
@@ -227,21 +269,48 @@ class Worker:
         key = key_of(request, self._settings)
         whole = complete_result(folder / "results", key)
         self._spool.check_reserve()
-        published = load_published(whole) if whole else publish(request, self._spool.result_folder(view.study.study_uid, key, claim.token), self._settings)
+        published = (
+            load_published(whole)
+            if whole
+            else publish(request, self._spool.result_folder(view.study.study_uid, key, claim.token), self._settings)
+        )
         self._tick()
         now = self._clock()
         rows = deliveries_of(published, folder, self._settings, now)
         read = {r.series_instance_uid for r in readings}
         by_id = {row.id: row.series_uid for row in view.series}
-        verdicts = tuple(replace(v, outcome=Outcome.READ, reason_code=_code(readings, by_id[v.series_id]), reason_text=_text(readings, by_id[v.series_id]))
-                         if by_id[v.series_id] in read else v for v in chosen.verdicts)
+        verdicts = tuple(
+            replace(
+                v,
+                outcome=Outcome.READ,
+                reason_code=_code(readings, by_id[v.series_id]),
+                reason_text=_text(readings, by_id[v.series_id]),
+            )
+            if by_id[v.series_id] in read
+            else v
+            for v in chosen.verdicts
+        )
         result = NewResult(
-            key=published.key, kind="result", status=str(published.report.status), folder=str(published.folder.relative_to(folder)),
-            previous_key=request.previous.key if request.previous else "", choice_digest=chosen.digest, identity_key=chosen.identity_key,
-            payload=json.dumps(payload_of(published)), used_numbers=used_numbers(published.report, request.previous))
+            key=published.key,
+            kind="result",
+            status=str(published.report.status),
+            folder=str(published.folder.relative_to(folder)),
+            previous_key=request.previous.key if request.previous else "",
+            choice_digest=chosen.digest,
+            identity_key=chosen.identity_key,
+            payload=json.dumps(payload_of(published)),
+            used_numbers=used_numbers(published.report, request.previous),
+        )
         revision = self._ledger.commit_result(claim, result, verdicts, rows, now)
         why = "" if rows or not published.report.readings else shadow_reason(self._settings, published)
-        event("study.written", study=view.study.number, revision=revision, status=published.report.status, count=len(published.report.nodules), why=why)
+        event(
+            "study.written",
+            study=view.study.number,
+            revision=revision,
+            status=published.report.status,
+            count=len(published.report.nodules),
+            why=why,
+        )
         if published.no_oru and self._settings.ehr:
             alarm("no_message", study=view.study.number, why=published.no_oru)
             self._ledger.note_event("no message", published.no_oru, now, study_number=view.study.number)
@@ -251,13 +320,29 @@ class Worker:
     def _request(self, view: StudyView, chosen: Chosen, readings: tuple[Reading, ...]) -> Request:
         study = view.study
         read = [r.series_instance_uid for r in readings]
-        concerned = read or [v.series_instance_uid for v in chosen.choice.verdicts if v.outcome in ("declined", "failed")] or list(chosen.live)
+        concerned = (
+            read
+            or [v.series_instance_uid for v in chosen.choice.verdicts if v.outcome in ("declined", "failed")]
+            or list(chosen.live)
+        )
         sources = [s for uid in concerned for s in self._sources(view, uid, chosen)]
         return Request(
-            study_instance_uid=study.study_uid, readings=readings, not_read=tuple(n for n in chosen.not_read if n.series_instance_uid not in read),
-            reason=None if readings else chosen.choice.reason or Reason("nothing", "no series of the study can be read"), sources=sources,
-            weights=weights_of(self._settings.read.detector), identity_key=chosen.identity_key, choice_digest=chosen.digest,
-            content_at=study.chosen_at or self._clock(), revision=study.revision + 1, previous=self._previous(view), notes=(), device=self._device)
+            study_instance_uid=study.study_uid,
+            readings=readings,
+            not_read=tuple(n for n in chosen.not_read if n.series_instance_uid not in read),
+            reason=None
+            if readings
+            else chosen.choice.reason or Reason("nothing", "no series of the study can be read"),
+            sources=sources,
+            weights=weights_of(self._settings.read.detector),
+            identity_key=chosen.identity_key,
+            choice_digest=chosen.digest,
+            content_at=study.chosen_at or self._clock(),
+            revision=study.revision + 1,
+            previous=self._previous(view),
+            notes=(),
+            device=self._device,
+        )
 
     def _previous(self, view: StudyView) -> Previous | None:
         """The last result, for numbers and keys, and the report that a PACS may have, as predecessor."""
@@ -265,9 +350,20 @@ class Worker:
             return None
         folder = self._spool.study_folder(view.study.study_uid)
         last = next((r for r in reversed(view.results) if r.kind == "result"), None)
-        report = load_published(folder / last.folder).report if last and (folder / last.folder / "manifest.json").exists() else None
-        sent = [d for d in view.deliveries if d.kind == "dicom" and d.may_have and not d.withdrawal and not d.withdrawn_by]
-        srs = [folder / f.path for d in sorted(sent, key=lambda d: d.revision) for f in d.files if f.kind == "sr" and (folder / f.path).exists()]
+        report = (
+            load_published(folder / last.folder).report
+            if last and (folder / last.folder / "manifest.json").exists()
+            else None
+        )
+        sent = [
+            d for d in view.deliveries if d.kind == "dicom" and d.may_have and not d.withdrawal and not d.withdrawn_by
+        ]
+        srs = [
+            folder / f.path
+            for d in sorted(sent, key=lambda d: d.revision)
+            for f in d.files
+            if f.kind == "sr" and (folder / f.path).exists()
+        ]
         return Previous(view.previous_key, report, view.study.used_numbers, srs[-1] if srs else None)
 
 
@@ -275,14 +371,22 @@ def _earlier_may_stand(view: StudyView) -> bool:
     """Whether a failed revision may go on as before: the earlier result used nothing that is now rejected or of another identity, and none
     of its deliveries was cancelled (design: a change)."""
     current = view.current
-    if current is None or current.kind != "result" or any(d.state == "cancelled" for d in view.deliveries if d.result_key == current.key):
+    if (
+        current is None
+        or current.kind != "result"
+        or any(d.state == "cancelled" for d in view.deliveries if d.result_key == current.key)
+    ):
         return False
     return not view.study.identity_chosen or current.identity_key == view.study.identity_chosen
 
 
 def payload_of(published: Published) -> dict[str, Any]:
     """What the ledger keeps of a result, for `status` and `requeue`."""
-    return {"inputs_digest": published.manifest["inputs_digest"], "no_oru": published.no_oru, "objects": published.manifest["objects"]}
+    return {
+        "inputs_digest": published.manifest["inputs_digest"],
+        "no_oru": published.no_oru,
+        "objects": published.manifest["objects"],
+    }
 
 
 def shadow_reason(settings: Settings, published: Published) -> str:
@@ -306,4 +410,3 @@ def _code(readings: Sequence[Reading], uid: str) -> str:
 def _text(readings: Sequence[Reading], uid: str) -> str:
     reason = _reading_of(readings, uid).reason
     return reason.text if reason else ""
-

@@ -8,6 +8,7 @@ told from silence after it (NoAnswer). Repeating, backing off and giving up belo
 import logging
 import socket
 import time
+from collections.abc import Callable
 from typing import Final
 
 from hl7.ack import Answer, AnswerKind, classify
@@ -18,11 +19,14 @@ _log = logging.getLogger(__name__)
 ANSWER_BYTES_MAX: Final = 1024 * 1024
 
 
-def send(host: str, port: int, message: bytes, *, control_id: str, timeout_s: float) -> Answer:
+def send(
+    host: str, port: int, message: bytes, *, control_id: str, timeout_s: float, on_connected: Callable[[], None] | None = None
+) -> Answer:
     """Send one message (without MLLP bytes) and return the answer to it.
 
     Args:
         control_id: MSH-10 of the message. An answer whose MSA-2 is another is passed over until the deadline.
+        on_connected: called once connected, before anything goes out; what it raises ends the attempt.
         timeout_s: for connecting, and again for sending and waiting together, s.
     Raises:
         NotReached: no connection; nothing went out.
@@ -38,6 +42,8 @@ def send(host: str, port: int, message: bytes, *, control_id: str, timeout_s: fl
         do = "is the listener running, are address and port right?"
         raise NotReached(f"no connection: {error}", where, do) from error
     with connection:
+        if on_connected is not None:
+            on_connected()
         answer = _converse(connection, framed, control_id, time.monotonic() + timeout_s, where)
     _log.info("hl7.answer where=%s kind=%s code=%s bytes=%d seconds=%.3f", where, answer.kind,
               answer.code if answer.code.isalnum() else "-", len(message), time.monotonic() - started)

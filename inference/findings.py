@@ -202,23 +202,27 @@ def _sentence_of(reading: Reading, software: str) -> str:
     series = _series_name(reading)
     if reading.status not in (Status.COMPLETED, Status.PARTIAL):
         return f"Not analysed: {series}: {reading.reason.text if reading.reason else 'no reason recorded'}."
-    partly = "" if reading.status is Status.COMPLETED else " The reading is PARTIAL: " + (
-        reading.reason.text if reading.reason else "not the whole lungs were read") + "."
+    partly = "" if reading.status is Status.COMPLETED else f" The reading is PARTIAL: {_why_partial(reading)}."
     if reading.nodules:
         largest = max(n.long_axis_mm for n in reading.nodules)
-        count = len(reading.nodules)
-        return (f"{count} nodule{'s' if count > 1 else ''} marked by {software} on {series}, largest long axis {largest:.1f} mm."
-                + partly)
-    if reading.status is Status.PARTIAL:
-        return f"{series[0].upper()}{series[1:]} was read in part by {software}; no statement about nodules is made." + partly
+        many = f"{len(reading.nodules)} nodule{'s' if len(reading.nodules) > 1 else ''}"
+        return f"{many} marked by {software} on {series}, largest long axis {largest:.1f} mm.{partly}"
+    if reading.status is Status.PARTIAL or reading.nodules is None:
+        looked = "was read in part" if partly else "was read"
+        return f"{series[0].upper()}{series[1:]} {looked} by {software}; no statement about nodules is made.{partly}"
     size = f"at least {reading.smallest_mm:.1f} mm" if reading.smallest_mm else "any size"
     return f"No nodule of {size} was marked by {software} on {series}; this does not exclude nodules; {NOT_REVIEWED}."
+
+
+def _why_partial(reading: Reading) -> str:
+    return reading.reason.text.rstrip(".") if reading.reason else "not the whole lungs were read"
 
 
 def sentences(report: Report) -> tuple[str, ...]:
     """The words of a result, the same in SR, ORU and every table (design: words that results may use).
 
-    Never absent, normal or negative. A partial reading may list findings but never says that no nodule was marked. ASCII only.
+    Never absent, normal or negative. A partial reading may list findings but never says that no nodule was marked. Reasons, quality and
+    notes are passed through as they are; SEG and SR make them ASCII.
     """
     said = [RESEARCH + "."]
     if report.demonstration:
@@ -228,7 +232,12 @@ def sentences(report: Report) -> tuple[str, ...]:
         said.append(f"Not analysed: {report.reason.text if report.reason else 'no reason recorded'}.")
     for reading in report.readings:
         said += [f"{q.rstrip('.')}." for q in reading.quality]
-    said += [f"Not read: series {n.series_number or '?'} ({n.modality}): {n.reason.text.rstrip('.')}." for n in report.not_read]
+    said += [
+        f"Not read: series {n.series_number or '?'} ({n.modality}): {n.reason.text.rstrip('.')}."
+        for n in report.not_read
+    ]
     said += [f"{n.rstrip('.')}." for n in report.notes]
-    said.append(f"Software result of {report.software}, {NOT_REVIEWED}. Only lung nodules are looked for; everything else was not assessed.")
+    said.append(
+        f"Software result of {report.software}, {NOT_REVIEWED}. Only lung nodules are looked for; everything else was not assessed."
+    )
     return tuple(said)

@@ -41,7 +41,8 @@ def main() -> None:
     head = "# Made by `make lock`; torch is not here, see the Makefile.\n"
     (ROOT / "requirements.lock").write_text(head + "".join(f"{n}=={v}\n" for n, v in sorted(runtime.items())))
     (ROOT / "requirements-dev.lock").write_text(
-        head + "-r requirements.lock\n" + "".join(f"{n}=={v}\n" for n, v in sorted(dev.items()) if n not in runtime))
+        head + "-r requirements.lock\n" + "".join(f"{n}=={v}\n" for n, v in sorted(dev.items()) if n not in runtime)
+    )
 
 
 if __name__ == "__main__":
