@@ -1,8 +1,8 @@
 """Which methods and models there are, by whom, under which licence, and with which digest. Typed, frozen, read-only.
 
 The entries stand in `catalogue.toml` beside this file. A method without weights is identified by the digest of its
-parameters, a model by that of its weights. `validation` says what is known of an entry: `measured` (figures in its model
-card) or `demonstration` (nothing; results say so, and leave the node only with `site.allow_unvalidated`).
+parameters, a model by that of its weights. `validation` says what is known of an entry: `measured` (figures in its
+model card) or `demonstration` (nothing; results say so, and leave the node only with `site.allow_unvalidated`).
 """
 
 import hashlib
@@ -41,6 +41,28 @@ class Entry(BaseModel):
     lungs: str = ""
     outliner: str = ""
 
+    def number(self, name: str) -> float:
+        """A parameter that is one number.
+
+        Raises:
+            ConfigurationError: the entry has no such parameter.
+        """
+        value = self.parameters.get(name)
+        if not isinstance(value, int | float):
+            raise ConfigurationError(f"no parameter {name} that is a number", self.name, "put the catalogue right")
+        return float(value)
+
+    def numbers(self, name: str) -> tuple[float, ...]:
+        """A parameter that is a list of numbers.
+
+        Raises:
+            ConfigurationError: the entry has no such parameter.
+        """
+        values = self.parameters.get(name)
+        if not isinstance(values, tuple):
+            raise ConfigurationError(f"no parameter {name} that is a list of numbers", self.name, "put the catalogue right")
+        return tuple(float(value) for value in values)
+
 
 def parameters_digest(parameters: Mapping[str, Parameter]) -> str:
     """SHA-256 (hex) of the parameters as JSON with sorted keys and no spaces."""
@@ -51,8 +73,8 @@ def read_catalogue(path: Path) -> Mapping[str, Entry]:
     """The entries of a catalogue file by name.
 
     Raises:
-        ConfigurationError: a field is wrong, a name stands twice, an entry that another one names is missing or of another
-            task, or a digest is not that of the parameters.
+        ConfigurationError: a field is wrong, a name stands twice, an entry that another one names is missing or of
+            another task, or a digest is not that of the parameters.
     """
     entries: dict[str, Entry] = {}
     for table in tomllib.loads(path.read_text(encoding="utf-8")).get("entry", []):
@@ -61,9 +83,10 @@ def read_catalogue(path: Path) -> Mapping[str, Entry]:
             raise ConfigurationError("two entries of this name", f"{path.name}: {entry.name}", "keep one")
         entries[entry.name] = entry
     for entry in entries.values():
+        which = f"{path.name}: {entry.name}"
         for task, other in (("lungs", entry.lungs), ("outliner", entry.outliner)):
             if entry.task == "detector" and (other not in entries or entries[other].task != task):
-                raise ConfigurationError(f"{task} = '{other}' names no entry of that task", f"{path.name}: {entry.name}")
+                raise ConfigurationError(f"{task} = '{other}' names no entry of that task", which)
     return entries
 
 
@@ -97,5 +120,6 @@ def find_entry(name: str, task: str) -> Entry:
     if entry is None or entry.task != task:
         names = [e.name for e in catalogue().values() if e.task == task]
         nearest = get_close_matches(name, names, n=1, cutoff=0.0)
-        raise ConfigurationError(f"no {task} of this name in the catalogue", name, f"the nearest is {nearest[0]}" if nearest else "")
+        do = f"the nearest is {nearest[0]}" if nearest else ""
+        raise ConfigurationError(f"no {task} of this name in the catalogue", name, do)
     return entry

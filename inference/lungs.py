@@ -1,33 +1,24 @@
-"""Where the lungs are, and whether they are whole."""
+"""Where the lungs are, and whether they are whole.
+
+The lungs are the large bodies of air inside the patient that are lung by their HU; airways are taken out, each lung is
+closed over what lies on its pleura. Worked out on cells of about 1.6 mm, which also keeps the noise of sharp kernels down.
+Knows nothing of consolidation or effusion: what holds no air is outside, unless the closing reaches over it.
+"""
 
 from dataclasses import dataclass
 from typing import Final
 
 import numpy as np
 import numpy.typing as npt
+import scipy.ndimage as ndi
 
-from inference.errors import LungsCut, LungsMayComplete
-from inference.findings import Reason
+from config.catalogue import Entry
+from inference.errors import LungsCut, LungsMayComplete, NoLung
+from inference.findings import Algorithm, Reason
+from inference.volume import Volume
 
 RIGHT: Final = 1
 LEFT: Final = 2
-
-
-@dataclass(frozen=True, eq=False)
-class Lungs:
-    """The lungs of a volume.
-
-    `labels` uint8 [k, j, i], read-only: 0 outside, 1 the patient's right lung, 2 the left; vessels, nodules and tumours on the
-    pleura are inside, airways outside. `end_cm2`: lung on the first and the last slice (of k). `largest_cm2`: on the slice
-    that has most. `edge_share`: part of the lungs' border that lies on the edge of the field of view, 0 to 1.
-    """
-
-    labels: npt.NDArray[np.uint8]
-    volume_ml: float
-    end_cm2: tuple[float, float]
-    largest_cm2: float
-    edge_share: float
-
 
 END_CM2_MAX: Final = 5.0
 """More lung than this on an end slice: lungs are cut, the reading is partial."""
@@ -35,6 +26,36 @@ END_SHARE_MAX: Final = 0.25
 """More of the largest cross-section than this on an end slice: too little lung to read."""
 EDGE_SHARE_MAX: Final = 0.05
 """More of the lungs' border than this on the edge of the field of view: partial."""
+
+_CELL_MM: Final = (2.0, 1.6, 1.6)
+_COARSE_MM: Final = 3.2  # sides and closing need no finer grid
+_OUTSIDE_HU: Final = -940.0  # the air around the patient is darker on average, lungs are not
+_LUNG_HU: Final = (-950.0, -500.0)  # bowel gas and trapped air have little between, also at their rims
+_LUNG_SHARE_MIN: Final = 0.35
+_VESSELS_MIN: Final = 3.5  # cut vessels on 100 cm2 of lung; eleven series had 4 to 12, foam of the table at most 2.7
+_VESSEL_CELLS_MAX: Final = 40
+_AIRWAYS_ML_MAX: Final = 100.0  # a tree that is larger has leaked into the lung
+_AIRWAY_LADDER_HU: Final = (-950.0, -930.0, -910.0, -890.0, -860.0, -830.0, -800.0, -750.0)
+_IN_PLANE: Final = ndi.generate_binary_structure(3, 1) & np.array([False, True, False])[:, None, None]
+
+Mask = npt.NDArray[np.bool_]
+Spacing = tuple[float, float, float]
+
+
+@dataclass(frozen=True, eq=False)
+class Lungs:
+    """The lungs of a volume.
+
+    `labels` uint8 [k, j, i], read-only: 0 outside, 1 the patient's right lung, 2 the left; vessels, nodules and tumours on
+    the pleura are inside, airways outside. `end_cm2`: lung on the first and the last slice (of k). `largest_cm2`: on the
+    slice that has most. `edge_share`: part of the lungs' border that lies on the edge of the field of view, 0 to 1.
+    """
+
+    labels: npt.NDArray[np.uint8]
+    volume_ml: float
+    end_cm2: tuple[float, float]
+    largest_cm2: float
+    edge_share: float
 
 
 def judge_wholeness(lungs: Lungs, *, may_wait: bool) -> Reason | None:
@@ -48,7 +69,7 @@ def judge_wholeness(lungs: Lungs, *, may_wait: bool) -> Reason | None:
     """
     cut_cm2 = max(lungs.end_cm2)
     end = "first" if lungs.end_cm2[0] >= lungs.end_cm2[1] else "last"
-    said = f"lungs are cut: {cut_cm2:.0f} cm2 of lung on the {end} slice (largest cross-section {lungs.largest_cm2:.0f} cm2)"
+    said = f"lungs are cut: {cut_cm2:.0f} cm2 of lung on the {end} slice, {lungs.largest_cm2:.0f} cm2 on the largest"
     if cut_cm2 > END_CM2_MAX and may_wait:
         raise LungsMayComplete(said)
     if cut_cm2 > END_SHARE_MAX * lungs.largest_cm2:
@@ -56,5 +77,250 @@ def judge_wholeness(lungs: Lungs, *, may_wait: bool) -> Reason | None:
     if cut_cm2 > END_CM2_MAX:
         return Reason("lungs_cut", said)
     if lungs.edge_share > EDGE_SHARE_MAX:
-        return Reason("field_of_view", f"{lungs.edge_share:.0%} of the lungs' border lies on the edge of the field of view")
+        said = f"{lungs.edge_share:.0%} of the lungs' border lies on the edge of the field of view"
+        return Reason("field_of_view", said)
     return None
+
+
+class AirLungs:
+    """Lungs by their air; parameters of the catalogue: `air_hu_max`, `lung_ml_min`, `closing_mm`."""
+
+    def __init__(self, entry: Entry) -> None:
+        self.algorithm = Algorithm(entry.task, entry.name, entry.version, entry.sha256, entry.validation)
+        self._air_hu_max = entry.number("air_hu_max")
+        self._lung_ml_min = entry.number("lung_ml_min")
+        self._closing_mm = entry.number("closing_mm")
+
+    def segment(self, volume: Volume) -> Lungs:
+        """The lungs of a CT volume whose slices are axial.
+
+        Raises:
+            NoLung: nothing in it is a lung.
+        """
+        cells, cell_mm, factors = _cells(volume)
+        air = ndi.gaussian_filter(cells, (0.5, 0.6, 0.6))
+        edge = _field_edge(volume, cells.shape, factors)
+        inside, touching = _inside_air(air, edge, self._air_hu_max)
+        lung = self._large_lungs(air, inside, touching, cell_mm)
+        headwards = 1 if volume.affine[2, 0] >= 0 else -1
+        airways = _airways(air, inside, lung, cell_mm, headwards)
+        lung = ndi.binary_opening(lung & ~ndi.binary_dilation(airways))
+        if not lung.any():
+            raise NoLung("only airways hold air", volume.series_instance_uid)
+        labels = _closed(_sides(lung, cell_mm, volume.affine), cell_mm, self._closing_mm)
+        labels[airways] = 0
+        cm2 = lung.sum(axis=(1, 2)) * (cell_mm[1] * cell_mm[2] / 100)
+        return Lungs(
+            labels=_on_grid(labels, factors, volume.hu.shape),
+            volume_ml=float(lung.sum() * np.prod(cell_mm) / 1000),
+            end_cm2=(float(cm2[0]), float(cm2[-1])),
+            largest_cm2=float(cm2.max()),
+            edge_share=_edge_share(lung, edge),
+        )
+
+    def _large_lungs(self, air: npt.NDArray[np.float32], inside: Mask, touching: Mask, cell_mm: Spacing) -> Mask:
+        """The bodies of air that are large enough and have the HU of lung."""
+        bodies, count = ndi.label(inside)
+        ml = np.bincount(bodies.ravel(), minlength=count + 1) * (np.prod(cell_mm) / 1000)
+        ml[0] = 0.0
+        kept = np.zeros(count + 1, bool)
+        for body in np.flatnonzero(ml >= self._lung_ml_min):
+            here = bodies == body
+            hu = air[here]
+            lung_like = np.mean((hu > _LUNG_HU[0]) & (hu < _LUNG_HU[1])) >= _LUNG_SHARE_MIN
+            at_edge = np.mean(touching[here]) >= 0.5
+            kept[body] = lung_like and not (at_edge and _vessels(here, cell_mm) < _VESSELS_MIN)
+        if not kept.any():
+            raise NoLung(f"no body of air of {self._lung_ml_min:.0f} ml or more has the density of lung")
+        return kept[bodies]
+
+
+def _cells(volume: Volume) -> tuple[npt.NDArray[np.float32], Spacing, tuple[int, int, int]]:
+    """Mean HU of cells of about 1.6 mm, clipped so that padding and metal don't weigh; cell size in mm and in voxels.
+
+    Voxels beyond the last whole cell are left out; `_on_grid` extends the last cells over them.
+    """
+    factors = tuple(
+        max(1, min(round(cell / mm), length))
+        for cell, mm, length in zip(_CELL_MM, volume.spacing_mm, volume.hu.shape, strict=True)
+    )
+    shape = tuple(length // factor for length, factor in zip(volume.hu.shape, factors, strict=True))
+    cells = np.zeros(shape, np.float32)
+    for offset in np.ndindex(*factors):
+        part = tuple(slice(o, n * f, f) for o, n, f in zip(offset, shape, factors, strict=True))
+        cells += np.clip(volume.hu[part], -1024, 400)
+    cells /= np.prod(factors)
+    size = tuple(float(mm * factor) for mm, factor in zip(volume.spacing_mm, factors, strict=True))
+    return cells, (size[0], size[1], size[2]), (factors[0], factors[1], factors[2])
+
+
+def _on_grid(
+    labels: npt.NDArray[np.uint8], factors: tuple[int, int, int], shape: tuple[int, ...]
+) -> npt.NDArray[np.uint8]:
+    """Labels of cells on the source grid, read-only."""
+    for axis, (factor, length) in enumerate(zip(factors, shape, strict=True)):
+        cell_of = np.minimum(np.arange(length) // factor, labels.shape[axis] - 1)
+        labels = labels.take(cell_of, axis=axis)
+    labels.flags.writeable = False
+    return labels
+
+
+def _touching(mask: Mask, where: Mask) -> tuple[npt.NDArray[np.int32], npt.NDArray[np.bool_]]:
+    """In-plane components of a mask, and which of them touch `where`."""
+    parts, count = ndi.label(mask, _IN_PLANE)
+    touch = np.zeros(count + 1, bool)
+    touch[np.unique(parts[where & mask])] = True
+    touch[0] = False
+    return parts, touch
+
+
+def _field_edge(volume: Volume, shape: tuple[int, ...], factors: tuple[int, int, int]) -> Mask:
+    """Cells at the edge of what was imaged: the frame, and around the padding of a round field.
+
+    Padding has no value of its own in a header one can trust: it is what equals the least value (or lies below any HU)
+    and reaches the frame. Widened by two cells, so that the half-filled ones at its border don't pass for lung.
+    """
+    middle = tuple(slice(f // 2, n * f, f) for f, n in zip(factors, shape, strict=True))
+    sample = volume.hu[middle]
+    least = int(sample.min())
+    frame = np.zeros(shape, bool)
+    frame[:, [0, -1]] = True
+    frame[:, :, [0, -1]] = True
+    parts, touch = _touching(sample <= max(least, -1500) if least < -1100 else sample == least, frame)
+    return frame | ndi.binary_dilation(touch[parts], _IN_PLANE, iterations=2)
+
+
+def _inside_air(air: npt.NDArray[np.float32], edge: Mask, air_hu_max: float) -> tuple[Mask, Mask]:
+    """Air inside the patient, and which of it touches the field's edge in its slice.
+
+    What touches the edge and is as dark as room air at its core, or has no core (a rim of skin), is outside. What is
+    left of the touching may be lung that the field of view cuts, or foam of the table; `_large_lungs` tells them apart.
+    """
+    dark = (air < air_hu_max) & ~edge
+    parts, touch = _touching(dark, ndi.binary_dilation(edge, _IN_PLANE))
+    core = ndi.binary_erosion(dark, _IN_PLANE, iterations=3) & touch[parts]
+    count = np.bincount(parts[core], minlength=len(touch))
+    total = np.bincount(parts[core], weights=air[core], minlength=len(touch))
+    lung_like = touch & (count > 0) & (total > _OUTSIDE_HU * count)
+    return dark & ~(touch & ~lung_like)[parts], lung_like[parts]
+
+
+def _vessels(body: Mask, cell_mm: Spacing) -> float:
+    """Small bright spots inside a body, per 100 cm2 of its slices: lungs that the field cuts have vessels, foam has none."""
+    filled = ndi.binary_closing(body, _IN_PLANE, iterations=3)
+    spots, count = ndi.label(filled & ~body & ndi.binary_erosion(filled, _IN_PLANE, iterations=3), _IN_PLANE)
+    small = np.count_nonzero(np.bincount(spots.ravel(), minlength=count + 1)[1:] < _VESSEL_CELLS_MAX)
+    return float(small / (body.sum() * cell_mm[1] * cell_mm[2] / 1e4))
+
+
+def _airways(
+    air: npt.NDArray[np.float32], inside: Mask, lung: Mask, cell_mm: Spacing, headwards: int
+) -> Mask:
+    """Trachea and large bronchi: grown from the trachea at the highest threshold that doesn't leak; empty without one."""
+    trachea = _trachea(air, inside, lung, cell_mm, headwards)
+    ways = trachea
+    for threshold in _AIRWAY_LADDER_HU if trachea.any() else ():
+        parts, count = ndi.label(((air < threshold) & inside) | trachea)
+        reached = np.zeros(count + 1, bool)
+        reached[np.unique(parts[trachea])] = True
+        grown = reached[parts]
+        if grown.sum() * np.prod(cell_mm) / 1000 > _AIRWAYS_ML_MAX:
+            break
+        ways = grown
+    return ways
+
+
+def _trachea(
+    air: npt.NDArray[np.float32], inside: Mask, lung: Mask, cell_mm: Spacing, headwards: int
+) -> Mask:
+    """The longest stack of small, round, dark, central pieces of air in the head half of the lungs and above."""
+    slices, columns = np.flatnonzero(lung.any(axis=(1, 2))), np.flatnonzero(lung.any(axis=(0, 1)))
+    middle, centre = (slices[0] + slices[-1]) / 2, (columns[0] + columns[-1]) / 2
+    pieces = np.zeros_like(inside)
+    for k in range(len(air)):
+        if (k - middle) * headwards < 0:
+            continue
+        parts, count = ndi.label(inside[k])
+        least = ndi.minimum(air[k], parts, np.arange(1, count + 1))
+        for number, (rows, cols) in enumerate(ndi.find_objects(parts), start=1):
+            piece = parts[rows, cols] == number
+            height, width = (rows.stop - rows.start) * cell_mm[1], (cols.stop - cols.start) * cell_mm[2]
+            area = piece.sum() * cell_mm[1] * cell_mm[2]
+            off_centre = abs((cols.start + cols.stop - 1) / 2 - centre) * cell_mm[2]
+            if (
+                50 < area < 800 and max(height, width) < 45 and area > height * width / 2
+                and off_centre < 40 and least[number - 1] < -900
+            ):
+                pieces[k, rows, cols] |= piece
+    stacks, count = ndi.label(pieces, np.ones((3, 3, 3)))
+    boxes = ndi.find_objects(stacks)
+    lengths = [(box[0].stop - box[0].start) * cell_mm[0] for box in boxes]
+    if not lengths or max(lengths) < 15:
+        return np.zeros_like(inside)
+    trachea: Mask = stacks == 1 + int(np.argmax(lengths))
+    return trachea
+
+
+def _steps(cell_mm: Spacing) -> tuple[int, int, int]:
+    """Every how many cells there is one of the coarse grid."""
+    k, j, i = (max(1, round(_COARSE_MM / mm)) for mm in cell_mm)
+    return k, j, i
+
+
+def _sides(lung: Mask, cell_mm: Spacing, affine: npt.NDArray[np.float64]) -> npt.NDArray[np.uint8]:
+    """Lung cells labelled right and left by LPS x. Lungs that touch are parted where they are thinnest: two cores are
+    sought by eroding, and every cell goes to the nearer one. One lung alone takes the side of the field where it lies."""
+    steps = _steps(cell_mm)
+    coarse, mm = lung[:: steps[0], :: steps[1], :: steps[2]], tuple(np.multiply(cell_mm, steps))
+    leftwards = affine[0, :3] / np.linalg.norm(affine[0, :3])  # LPS x grows to the patient's left
+    depth = ndi.distance_transform_edt(coarse, sampling=mm)
+    for radius in (0.0, 2.0, 4.0, 6.0, 9.0, 12.0, 15.0):
+        parts, count = ndi.label(depth > radius)
+        sizes = np.bincount(parts.ravel(), minlength=count + 1)
+        sizes[0] = 0
+        if count < 2:
+            continue
+        first, second = np.argsort(sizes)[:-3:-1]
+        centres = np.array(ndi.center_of_mass(depth > radius, parts, [first, second])) * mm
+        across = float((centres[1] - centres[0]) @ leftwards)
+        if sizes[second] < 0.15 * sizes[first] or abs(across) < 50:
+            continue
+        left, right = (second, first) if across > 0 else (first, second)
+        to_left = ndi.distance_transform_edt(parts != left, sampling=mm)
+        to_right = ndi.distance_transform_edt(parts != right, sampling=mm)
+        labels = np.where(to_right <= to_left, RIGHT, LEFT).astype(np.uint8)
+        return np.where(lung, _on_grid(labels, steps, lung.shape), 0).astype(np.uint8)
+    centre = np.array(ndi.center_of_mass(lung)) - (np.array(lung.shape) - 1) / 2
+    side = LEFT if float((centre * cell_mm) @ leftwards) > 0 else RIGHT
+    return lung.astype(np.uint8) * np.uint8(side)
+
+
+def _closed(labels: npt.NDArray[np.uint8], cell_mm: Spacing, radius_mm: float) -> npt.NDArray[np.uint8]:
+    """Each lung closed by a ball, so that vessels, nodules and tumours on the pleura are inside; where both lungs reach,
+    the nearer has it."""
+    steps = _steps(cell_mm)
+    mm = tuple(np.multiply(cell_mm, steps))
+    near: list[npt.NDArray[np.float32]] = []
+    hulls: list[Mask] = []
+    for side in (RIGHT, LEFT):
+        lung = labels[:: steps[0], :: steps[1], :: steps[2]] == side
+        margin = tuple((int(np.ceil(radius_mm / size)) + 1,) * 2 for size in mm)
+        if not lung.any():
+            near.append(np.full(lung.shape, np.inf, np.float32))
+            hulls.append(lung)
+            continue
+        distance = ndi.distance_transform_edt(~np.pad(lung, margin), sampling=mm)
+        hull = ndi.distance_transform_edt(distance <= radius_mm, sampling=mm) > radius_mm
+        within = tuple(slice(low, -high) for low, high in margin)
+        near.append(distance[within].astype(np.float32))
+        hulls.append(hull[within] | lung)
+    coarse = np.where(hulls[0] & (~hulls[1] | (near[0] <= near[1])), RIGHT, np.where(hulls[1], LEFT, 0))
+    closed = _on_grid(coarse.astype(np.uint8), steps, labels.shape)
+    return np.where(labels > 0, labels, closed).astype(np.uint8)
+
+
+def _edge_share(lung: Mask, edge: Mask) -> float:
+    """Part of the lungs' border, slice by slice, that lies on the field's edge."""
+    border = lung & ~ndi.binary_erosion(lung, _IN_PLANE)
+    at_edge = border & ndi.binary_dilation(edge, _IN_PLANE, iterations=2)
+    return float(at_edge.sum() / max(1, border.sum()))
