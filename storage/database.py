@@ -20,9 +20,10 @@ from alembic.script import ScriptDirectory
 from sqlalchemy import event
 from sqlalchemy.exc import DatabaseError
 
-from storage.errors import LedgerCorrupt, LedgerMissing, LedgerOutdated, LedgerPlace, LedgerReplaced
+from storage.errors import LedgerCorrupt, LedgerMissing, LedgerOutdated, LedgerPlace, LedgerReplaced, LedgerUnavailable
 
 BUSY_TIMEOUT_S: Final = 30.0
+SQLITE_READONLY_DBMOVED: Final = 1032  # the file was renamed or removed while it was open
 FILE_MODE: Final = 0o600
 NETWORK_FILE_SYSTEMS: Final = frozenset(
     {"9p", "afs", "afpfs", "beegfs", "ceph", "cifs", "coda", "davfs", "gfs2", "glusterfs", "gpfs", "lustre", "ncpfs"}
@@ -135,8 +136,12 @@ class Database:
                 which=str(self.path),
                 do="it is moved aside and rebuilt from the spool at the next start",
             )
-        if code == sqlite3.SQLITE_CANTOPEN:
+        if code == sqlite3.SQLITE_CANTOPEN or getattr(cause, "sqlite_errorcode", 0) == SQLITE_READONLY_DBMOVED:
             return self._replaced()
+        if code in (sqlite3.SQLITE_BUSY, sqlite3.SQLITE_LOCKED, sqlite3.SQLITE_FULL, sqlite3.SQLITE_IOERR):
+            return LedgerUnavailable(
+                what=f"SQLite says: {cause}", which=str(self.path), do="look at its disk; try again later"
+            )
         return fault
 
     def schema_revision(self) -> str:

@@ -16,6 +16,7 @@ NodeError
         ├── LedgerCorrupt    SQLite can't read it: rebuild it from the spool
         ├── LedgerReplaced   the open file is not the one at its path: stop the role, start it again
         ├── LedgerOutdated   its schema is not this software's: `dicom-node ledger migrate`
+        ├── LedgerUnavailable  busy for too long, or the disk failed it: nothing was written, try again later
         └── LedgerPlace      a network file system, or a database that is not served: choose another place
 """
 
@@ -80,6 +81,10 @@ class LedgerReplaced(LedgerError):
 
 class LedgerOutdated(LedgerError):
     """Its schema is older or newer than this software: `dicom-node ledger migrate`."""
+
+
+class LedgerUnavailable(LedgerError):
+    """The database could not do it now (locked for too long, disk full or failing): nothing was written, try again."""
 
 
 class LedgerPlace(LedgerError):

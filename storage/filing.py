@@ -166,7 +166,7 @@ def _series(tx: Transaction, study: _Study, arrival: Arrival) -> int:
                     series_uid=arrival.series_uid,
                     modality=arrival.modality,
                     kind=arrival.kind,
-                    state=SeriesState.RECEIVING,
+                    state=SeriesState.WITHDRAWN if arrival.verdict == "rejected" else SeriesState.RECEIVING,
                     first_at=arrival.received_at,
                     last_at=arrival.received_at,
                 )

@@ -46,17 +46,11 @@ def anything_queued(tx: Transaction, now: datetime) -> bool:
 def claim_study(tx: Transaction, owner: str, lease_s: float, now: datetime, *, attempts_max: int) -> StudyClaim | None:
     """The next study with its attempt counted, so that a crash counts; those past their attempts are held on the
     way."""
-    for row in tx.sql.execute(_queued(now).with_for_update(skip_locked=True, of=studies)).all():
+    next_one = _queued(now).limit(1).with_for_update(skip_locked=True, of=studies)
+    while (row := tx.sql.execute(next_one).one_or_none()) is not None:
         if row.attempts >= attempts_max:
-            add_hold(
-                tx,
-                row.number,
-                row.study_uid,
-                ATTEMPTS,
-                f"{row.attempts} attempts ended without a result",
-                by=tx.who,
-                now=now,
-            )
+            why = f"{row.attempts} attempts ended without a result"
+            add_hold(tx, row.number, row.study_uid, ATTEMPTS, why, by=tx.who, now=now)
             continue
         attempts = row.attempts + 1
         move_study(tx, row, StudyMove.CLAIM, now, why=f"attempt {attempts}", attempts=attempts, not_before=None)

@@ -129,6 +129,7 @@ def move_study(
             "changed_at": at,
             "not_before": None,
             "ended_at": None,
+            "outcome": "",
             **values,
         }
     elif state in ENDS:

@@ -5,15 +5,18 @@ it once more.
 """
 
 from collections.abc import Collection, Sequence
+from dataclasses import asdict, dataclass
 from datetime import datetime
 from pathlib import PurePosixPath
 from typing import Any, Final
 
 import sqlalchemy as sa
 
+from storage.choosing import SERVED
+from storage.filing import stored_identity
 from storage.moves import WITHDRAW_ALL, Transaction, change_study, live_copies, mark_to_withdraw, move_study, study_row
 from storage.rows import FileMove, Identity, Rejected, TombstoneRow
-from storage.states import SeriesState, StudyMove, StudyState
+from storage.states import Outcome, SeriesState, StudyMove, StudyState
 from storage.tables import instances, series, storable, studies, tombstones
 from storage.views import in_parts
 
@@ -33,6 +36,19 @@ def tombstones_of(tx: Transaction, sop_uids: Collection[str]) -> dict[str, list[
     return found
 
 
+@dataclass(frozen=True)
+class _Note:
+    """A rejection note as it was told."""
+
+    code: str
+    uid: str
+    by: str
+    why: str
+    identity: Identity
+    study_uid: str
+    at: datetime
+
+
 def reject(
     tx: Transaction,
     study_uid: str,
@@ -46,67 +62,64 @@ def reject(
     identity: Identity | None = None,
 ) -> Rejected:
     """Take the instances out, by the rules of design.md "Rejection"."""
-    row = tx.sql.execute(sa.select(studies).where(studies.c.study_uid == study_uid).with_for_update()).one_or_none()
-    stored = _copies(tx, row.number, sop_uids) if row is not None else []
-    again = [one for one in stored if one.withdrawn_note == note and one.withdrawn]
+    told = _Note(code, note, by, why, stored_identity(identity or Identity()), study_uid, now)
+    study = tx.sql.execute(sa.select(studies).where(studies.c.study_uid == study_uid).with_for_update()).one_or_none()
+    stored = _copies(tx, study.number, sop_uids) if study is not None else []
     known = {one.sop_uid for one in stored}
-    unknown = [] if row is not None and again else [uid for uid in dict.fromkeys(sop_uids) if uid not in known]
-    taken = [one for one in stored if not one.withdrawn]
-    if code == RETENTION_EXPIRED and row is not None and row.state in SETTLED:
-        taken = []  # read already: it keeps state and results
-    taken = [] if again else taken  # the note was told before: what came since is not meant
-    for uid in unknown:
-        _bury(tx, uid, code, note, identity or Identity(), by, now)
-    if row is None:
-        if unknown:
-            tx.journal(
-                "rejection",
-                now,
-                study=study_uid,
-                note=note,
-                code=code,
-                by=by,
-                why=why,
-                taken=[],
-                unknown=unknown,
-                identity=_plain(identity),
-            )
-        return Rejected(None, "", (), tuple(unknown), 0, None, False)
-    if taken or unknown:
-        targets = _take(tx, row.number, taken, code, note)
-        tx.journal(
-            "rejection",
-            now,
-            study=study_uid,
-            note=note,
-            code=code,
-            by=by,
-            why=why,
-            unknown=unknown,
-            identity=_plain(identity),
-            taken=[[one.sop_uid, one.sha256, one.file, targets[one.id]] for one in taken],
-        )
-        if any(one.kind == "image" for one in taken):
-            _after(tx, row, code, by, why, now)
-        elif taken:
-            tx.event(
-                "rejected",
-                now,
-                study=row.number,
-                who=by,
-                why=f"{len(taken)} objects that are not read, code {code}: {why}",
-            )
-    mine = [one for one in _copies(tx, row.number, sop_uids) if one.withdrawn_note == note and one.withdrawn]
-    after = study_row(tx, row.number)
+    unknown = tuple(uid for uid in dict.fromkeys(sop_uids) if uid not in known)
+    if not _told_before(tx, told, stored, sop_uids):  # what came since then is not meant by it
+        taken = [one for one in stored if not one.withdrawn and not _kept(told, study, one)]
+        _take_out(tx, study, taken, unknown, told)
+    if study is None:
+        return Rejected(None, "", (), unknown, 0, None, False)
+    mine = [one for one in _copies(tx, study.number, sop_uids) if one.withdrawn and one.withdrawn_note == note]
+    after = study_row(tx, study.number)
     return Rejected(
-        row.number,
-        row.folder,
-        tuple(FileMove(one.sop_uid, one.filed_as, one.file) for one in mine if one.filed_as != one.file),
-        tuple(unknown),
-        _images_left(tx, row.number),
-        StudyState(after.state),
-        bool(after.to_withdraw),
+        study_number=study.number,
+        folder=study.folder,
+        moves=tuple(FileMove(one.sop_uid, one.filed_as, one.file) for one in mine),
+        unknown=unknown,
+        left=_images_left(tx, study.number),
+        state=StudyState(after.state),
+        to_withdraw=bool(after.to_withdraw),
     )
+
+
+def _told_before(tx: Transaction, note: _Note, stored: list[Any], sop_uids: Sequence[str]) -> bool:
+    if any(one.withdrawn and one.withdrawn_note == note.uid for one in stored):
+        return True
+    t = tombstones.c
+    buried = (sa.select(t.id).where(t.note == storable(note.uid), t.sop_uid.in_(part)) for part in in_parts(sop_uids))
+    return any(tx.sql.execute(question.limit(1)).first() is not None for question in buried)
+
+
+def _kept(note: _Note, study: Any, one: Any) -> bool:
+    """Retention expired at the sender ends only what is not yet read: all else keeps state and results."""
+    return note.code == RETENTION_EXPIRED and (study.state in SETTLED or one.outcome == Outcome.READ)
+
+
+def _take_out(tx: Transaction, study: Any, taken: list[Any], unknown: tuple[str, ...], note: _Note) -> None:
+    """The note's first telling: journal, tombstones, instances, and what becomes of the study."""
+    for uid in unknown:
+        _bury(tx, uid, note)
+    targets = _take(tx, study.number, taken, note) if taken else {}
+    tx.journal(
+        "rejection",
+        note.at,
+        study=note.study_uid,
+        note=note.uid,
+        code=note.code,
+        by=note.by,
+        why=note.why,
+        identity=asdict(note.identity),
+        unknown=list(unknown),
+        taken=[[one.sop_uid, one.sha256, one.file, targets[one.id]] for one in taken],
+    )
+    if any(one.kind == "image" for one in taken):
+        _after(tx, study, note)
+    elif taken:
+        why = f"{len(taken)} objects that are not read, code {note.code}: {note.why}"
+        tx.event("rejected", note.at, study=study.number, who=note.by, why=why)
 
 
 def _copies(tx: Transaction, study_number: int, sop_uids: Sequence[str]) -> list[Any]:
@@ -114,7 +127,7 @@ def _copies(tx: Transaction, study_number: int, sop_uids: Sequence[str]) -> list
     found: list[Any] = []
     for part in in_parts(sop_uids):
         found += tx.sql.execute(
-            sa.select(instances, series.c.kind)
+            sa.select(instances, series.c.kind, series.c.outcome)
             .join(series, series.c.id == instances.c.series_id)
             .where(instances.c.study_number == study_number, instances.c.sop_uid.in_(part), series.c.kind != "own")
             .order_by(instances.c.id)
@@ -122,7 +135,7 @@ def _copies(tx: Transaction, study_number: int, sop_uids: Sequence[str]) -> list
     return found
 
 
-def _take(tx: Transaction, study_number: int, taken: list[Any], code: str, note: str) -> dict[int, str]:
+def _take(tx: Transaction, study_number: int, taken: list[Any], note: _Note) -> dict[int, str]:
     """Mark them, each with a name of its own in `withdrawn/`."""
     used = set(
         tx.sql.execute(
@@ -137,7 +150,7 @@ def _take(tx: Transaction, study_number: int, taken: list[Any], code: str, note:
         tx.sql.execute(
             sa.update(instances)
             .where(instances.c.id == one.id, instances.c.withdrawn == "")
-            .values(withdrawn=code, withdrawn_note=note, filed_as=one.file, file=target)
+            .values(withdrawn=note.code, withdrawn_note=note.uid, filed_as=one.file, file=target)
         )
     for series_id in {one.series_id for one in taken}:
         left = live_copies(tx, instances.c.series_id == series_id)
@@ -167,34 +180,22 @@ def _free_name(file: str, used: set[str]) -> str:
     return target
 
 
-def _after(tx: Transaction, row: sa.Row[Any], code: str, by: str, why: str, now: datetime) -> None:
-    """Images are gone: a change where any remain, else the study is withdrawn and what was sent is to be taken back."""
-    told = f"rejected, code {code}: {why}"
-    if _images_left(tx, row.number):
-        change_study(tx, row, now, why=told, who=by, by_person=True)
+def _after(tx: Transaction, study: Any, note: _Note) -> None:
+    """Images are gone: a person's change where any remain, else the study is withdrawn and what was sent is to be taken
+    back."""
+    why = f"rejected, code {note.code}: {note.why}"
+    if _images_left(tx, study.number):
+        change_study(tx, study, note.at, why=why, who=note.by, by_person=True)
         return
-    if row.state == StudyState.WITHDRAWN:
-        tx.event("rejected", now, study=row.number, who=by, why=told)
+    of_study = sa.and_(series.c.study_number == study.number, series.c.kind == "image")
+    tx.sql.execute(sa.update(series).where(of_study).values(state=SeriesState.WITHDRAWN))
+    if study.state == StudyState.WITHDRAWN:
+        tx.event("rejected", note.at, study=study.number, who=note.by, why=why)
         return
-    tx.sql.execute(
-        sa.update(series)
-        .where(series.c.study_number == row.number, series.c.kind == "image")
-        .values(state=SeriesState.WITHDRAWN)
-    )
-    mark_to_withdraw(tx, row, WITHDRAW_ALL, now)
-    move_study(
-        tx,
-        row,
-        StudyMove.WITHDRAW,
-        now,
-        why=told,
-        who=by,
-        outcome="withdrawn",
-        change_no=row.change_no + 1,
-        requeue_by="",
-        requeue_why="",
-        by_person=False,
-    )
+    if note.code != RETENTION_EXPIRED:
+        mark_to_withdraw(tx, study, WITHDRAW_ALL, note.at)
+    values = {"outcome": "withdrawn", "change_no": study.change_no + 1, **SERVED}
+    move_study(tx, study, StudyMove.WITHDRAW, note.at, why=why, who=note.by, **values)
 
 
 def _images_left(tx: Transaction, study_number: int) -> int:
@@ -205,37 +206,9 @@ def _images_left(tx: Transaction, study_number: int) -> int:
     return len(live_copies(tx, instances.c.study_number == study_number, of_images))
 
 
-def _bury(tx: Transaction, sop_uid: str, code: str, note: str, identity: Identity, by: str, now: datetime) -> None:
-    t = tombstones.c
-    if (
-        tx.sql.execute(sa.select(t.id).where(t.sop_uid == sop_uid, t.code == code, t.note == storable(note))).first()
-        is None
-    ):
-        tx.sql.execute(
-            sa.insert(tombstones).values(
-                sop_uid=sop_uid,
-                code=code,
-                note=note,
-                patient_id=identity.patient_id,
-                issuer=identity.issuer,
-                name=identity.name,
-                birth_date=identity.birth_date,
-                sex=identity.sex,
-                at=now,
-                by=by,
-            )
+def _bury(tx: Transaction, sop_uid: str, note: _Note) -> None:
+    tx.sql.execute(
+        sa.insert(tombstones).values(
+            sop_uid=sop_uid, code=note.code, note=note.uid, at=note.at, by=note.by, **asdict(note.identity)
         )
-
-
-def _plain(identity: Identity | None) -> dict[str, str]:
-    return (
-        {}
-        if identity is None
-        else {
-            "patient_id": identity.patient_id,
-            "issuer": identity.issuer,
-            "name": identity.name,
-            "birth_date": identity.birth_date,
-            "sex": identity.sex,
-        }
     )

@@ -205,7 +205,8 @@ def any_to_withdraw(tx: Transaction, now: datetime) -> bool:
 def claim_withdrawal(tx: Transaction, owner: str, lease_s: float, now: datetime) -> WithdrawalClaim | None:
     """The next study marked `to_withdraw`, in any state and under any hold. Each claim that ends in nothing makes the
     next one wait."""
-    for study in tx.sql.execute(_to_withdraw(now).with_for_update(skip_locked=True, of=studies)).all():
+    next_one = _to_withdraw(now).limit(1).with_for_update(skip_locked=True, of=studies)
+    while (study := tx.sql.execute(next_one).one_or_none()) is not None:
         sent = tuple(delivery(row) for row in tx.sql.execute(sent_by(study, study.to_withdraw)))
         if not sent:
             _no_longer(tx, study, "", now)
