@@ -46,7 +46,8 @@ from storage.spool import Spool
 
 ACCEPT_POLL_S: Final = 0.2
 BEAT_S: Final = 1.0
-ACSE_TIMEOUT_S_MAX: Final = 30.0
+ACSE_TIMEOUT_S_MAX: Final = 10.0
+"""A connection that says nothing for so long is closed; until then it holds a thread."""
 STOP_S_MAX: Final = 5.0
 """Time that running associations have to end by themselves when the receiver stops; then they are aborted."""
 CONNECTIONS_SPARE: Final = 16
@@ -85,7 +86,7 @@ def serve_receiver(
             heartbeat()
     finally:
         server.stop()
-        receiver.finish(server, STOP_S_MAX, heartbeat)
+        receiver.finish(STOP_S_MAX, heartbeat)
 
 
 @dataclass
@@ -313,21 +314,22 @@ class Receiver:
         for assoc in gone:
             self._end(assoc, "aborted", "the connection was lost")
 
-    def finish(self, server: Server, bound_s: float, heartbeat: Callable[[], None]) -> None:
+    def finish(self, bound_s: float, heartbeat: Callable[[], None]) -> None:
         """Let running associations end, abort those that do not; what was not answered is sent again."""
         end = time.monotonic() + bound_s
-        while (running := server.active_associations) and time.monotonic() < end:
+        while (running := self._running()) and time.monotonic() < end:
             heartbeat()
-            running[0].join(ACCEPT_POLL_S)
-        for assoc in running:
-            with self._lock:
-                taking = self._open.get(assoc)
-            if taking is not None:
-                taking.why = "aborted by us: the receiver stops"
+            running[0][0].join(ACCEPT_POLL_S)
+        for assoc, taking in running:
+            taking.why = "aborted by us: the receiver stops"
             assoc.abort(block=False)
-        for assoc in running:
+        for assoc, _ in running:
             assoc.join(ACCEPT_POLL_S)
         self.sweep()
+
+    def _running(self) -> list[tuple[Any, Taking]]:
+        with self._lock:
+            return [(assoc, taking) for assoc, taking in self._open.items() if assoc.is_alive()]
 
 
 def file_meta(sop_class_uid: str, sop_instance_uid: str, transfer_syntax_uid: str, rest: bytes) -> bytes:
