@@ -4,9 +4,23 @@ An empty value is no difference: an accession, order number or issuer that one c
 """
 
 from dataclasses import replace
+from typing import Final
 
 from inference.headers import Header
 from storage.rows import Identity
+
+ORDER: Final = ("accession", "placer_order", "filler_order")
+GEOMETRY: Final = (
+    "series_instance_uid",
+    "sop_class_uid",
+    "position",
+    "orientation",
+    "pixel_spacing",
+    "rows",
+    "columns",
+    "frames",
+    "frame_of_reference_uid",
+)
 
 
 def identity_of(header: Header) -> Identity:
@@ -54,22 +68,8 @@ def differences(first: Header, copy: Header) -> tuple[str, ...]:
     Pixel bytes are compared in the same transfer syntax only: another syntax of the same headers is taken for the same image.
     """
     found = list(doubts(identity_of(first), identity_of(copy)))
-    for what in ("accession", "placer_order", "filler_order"):
-        if _differ(getattr(first, what), getattr(copy, what)):
-            found.append(what.replace("_", " "))
-    for what in (
-        "series_instance_uid",
-        "sop_class_uid",
-        "position",
-        "orientation",
-        "pixel_spacing",
-        "rows",
-        "columns",
-        "frames",
-        "frame_of_reference_uid",
-    ):
-        if getattr(first, what) != getattr(copy, what):
-            found.append(what.replace("_", " "))
+    found += [what.replace("_", " ") for what in ORDER if _differ(getattr(first, what), getattr(copy, what))]
+    found += [what.replace("_", " ") for what in GEOMETRY if getattr(first, what) != getattr(copy, what)]
     if first.transfer_syntax_uid == copy.transfer_syntax_uid and first.pixel_sha256 != copy.pixel_sha256:
         found.append("pixels")
     return tuple(found)

@@ -8,7 +8,47 @@ import sys
 from typing import Final
 
 KEYS: Final = frozenset(
-    ["study", "series", "instances", "revision", "delivery", "destination", "state", "from_state", "why", "evidence", "code", "outcome", "seconds", "attempts", "error", "status", "count", "role", "pid", "signal", "host", "port", "ae", "peer", "free_mib", "used_share", "age_s", "file", "bytes", "kind", "rank", "stage", "worker", "owner", "token", "move", "by", "exit", "restarts"]
+    [
+        "study",
+        "series",
+        "instances",
+        "revision",
+        "delivery",
+        "destination",
+        "state",
+        "from_state",
+        "why",
+        "evidence",
+        "code",
+        "outcome",
+        "seconds",
+        "attempts",
+        "error",
+        "status",
+        "count",
+        "role",
+        "pid",
+        "signal",
+        "host",
+        "port",
+        "ae",
+        "peer",
+        "free_mib",
+        "used_share",
+        "age_s",
+        "file",
+        "bytes",
+        "kind",
+        "rank",
+        "stage",
+        "worker",
+        "owner",
+        "token",
+        "move",
+        "by",
+        "exit",
+        "restarts",
+    ]
 )
 
 _LOG = logging.getLogger("dicom_node")

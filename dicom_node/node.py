@@ -2,6 +2,7 @@
 
 import os
 import secrets
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -63,9 +64,7 @@ def _kept_serial(path: Path) -> str:
         make_folder(path.parent)
         fresh = path.with_name(f"{path.name}-{os.getpid()}")
         write_synced(fresh, secrets.token_hex(8).encode())
-        try:
-            os.link(fresh, path)  # the first of several processes wins
-        except FileExistsError:
-            pass
+        with suppress(FileExistsError):  # the first of several processes wins
+            os.link(fresh, path)
         fresh.unlink()
         return path.read_text(encoding="ascii").strip()
