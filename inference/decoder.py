@@ -46,12 +46,23 @@ class Job:
     def load(cls, path: Path) -> "Job":
         """A job file; see the module."""
         plain = json.loads(path.read_text())
-        return cls(tuple(Path(f) for f in plain["files"]), Path(plain["out"]), int(plain["mib"]), int(plain["cpu_s"]),
-                   "partial" if plain.get("gap") == "partial" else "refuse")
+        return cls(
+            tuple(Path(f) for f in plain["files"]),
+            Path(plain["out"]),
+            int(plain["mib"]),
+            int(plain["cpu_s"]),
+            "partial" if plain.get("gap") == "partial" else "refuse",
+        )
 
 
-def decode_series(files: Sequence[Path], out: Path, gap: GapRule = "refuse", *, bytes_max: int | None = None,
-                  progress: Progress = lambda done, total: None) -> Volume:
+def decode_series(
+    files: Sequence[Path],
+    out: Path,
+    gap: GapRule = "refuse",
+    *,
+    bytes_max: int | None = None,
+    progress: Progress = lambda done, total: None,
+) -> Volume:
     """Decode the files of one series into `out`; each slice is written as it comes, so memory holds one at a time.
 
     Args:

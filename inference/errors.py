@@ -1,28 +1,28 @@
 """What can go wrong between files and findings.
 
-    NodeError
-    ├── NotDicom                  no data set, or one that names no SOP Instance and study; it can't be filed
-    └── ReadingError              `outcome` and `code` say what becomes of the series
-        ├── Unfit                 declined: ours, but it can't be read
-        │   ├── OnlyLocalizer     nothing but localizers
-        │   ├── NotOneVolume      two orientations, sizes, stacks or acquisitions in one series
-        │   │   ├── MissingSlices a gap between two slices
-        │   │   ├── UnevenSpacing slices at unequal distances
-        │   │   ├── SamePlace     two different slices at one position
-        │   │   ├── Tilted        slices are not stacked along their normal
-        │   │   └── TooFewSlices  nothing to stack
-        │   ├── NoGeometry        position, orientation, spacing or matrix is missing
-        │   ├── NoPixels          no pixel data, or fewer bytes than rows and columns ask for
-        │   ├── CannotDecode      the decoders can't read these pixels
-        │   ├── NotHounsfield     the values are no HU: scale, range or content says so
-        │   ├── NotForDisplay     a radiograph that can't be brought to display convention
-        │   ├── NoContent         every pixel has the same value
-        │   └── TooLarge          more memory than the limit allows
-        ├── NoLung                passed over: not for us
-        ├── LungsCut              declined: too little of the lungs is there
-        ├── LungsMayComplete      wait: given back, no attempt counted
-        ├── NoDevice              failed: the device asked for does not work
-        └── UnreadableReading     failed: a kept reading is damaged or of another format
+NodeError
+├── NotDicom                  no data set, or one that names no SOP Instance and study; it can't be filed
+└── ReadingError              `outcome` and `code` say what becomes of the series
+    ├── Unfit                 declined: ours, but it can't be read
+    │   ├── OnlyLocalizer     nothing but localizers
+    │   ├── NotOneVolume      two orientations, sizes, stacks or acquisitions in one series
+    │   │   ├── MissingSlices a gap between two slices
+    │   │   ├── UnevenSpacing slices at unequal distances
+    │   │   ├── SamePlace     two different slices at one position
+    │   │   ├── Tilted        slices are not stacked along their normal
+    │   │   └── TooFewSlices  nothing to stack
+    │   ├── NoGeometry        position, orientation, spacing or matrix is missing
+    │   ├── NoPixels          no pixel data, or fewer bytes than rows and columns ask for
+    │   ├── CannotDecode      the decoders can't read these pixels
+    │   ├── NotHounsfield     the values are no HU: scale, range or content says so
+    │   ├── NotForDisplay     a radiograph that can't be brought to display convention
+    │   ├── NoContent         every pixel has the same value
+    │   └── TooLarge          more memory than the limit allows
+    ├── NoLung                passed over: not for us
+    ├── LungsCut              declined: too little of the lungs is there
+    ├── LungsMayComplete      wait: given back, no attempt counted
+    ├── NoDevice              failed: the device asked for does not work
+    └── UnreadableReading     failed: a kept reading is damaged or of another format
 """
 
 from typing import ClassVar

@@ -13,7 +13,16 @@ from typing import Final
 import numpy as np
 import numpy.typing as npt
 
-from inference.errors import MissingSlices, NoGeometry, NotOneVolume, OnlyLocalizer, SamePlace, Tilted, TooFewSlices, UnevenSpacing
+from inference.errors import (
+    MissingSlices,
+    NoGeometry,
+    NotOneVolume,
+    OnlyLocalizer,
+    SamePlace,
+    Tilted,
+    TooFewSlices,
+    UnevenSpacing,
+)
 from inference.findings import LeftOut
 from inference.headers import Header, Vector
 
@@ -21,11 +30,15 @@ SAME_PLACE_MM: Final = 0.01  # nearer slices lie at one position: no scanner ste
 SAME_ORIENTATION: Final = 0.01  # difference of direction cosines, 0.6 degrees: rounding, no second orientation
 UNIT_ERROR_MAX: Final = 0.02  # direction cosines with two decimals still pass
 GAP_STEPS: Final = 1.5  # a distance of this many steps lacks a slice
-JITTER_SHARE_MAX: Final = 0.1  # of a step, off the even grid: positions rounded to 0.1 mm at 0.625 mm steps are within it
+JITTER_SHARE_MAX: Final = (
+    0.1  # of a step, off the even grid: positions rounded to 0.1 mm at 0.625 mm steps are within it
+)
 TILT_DEG_MAX: Final = 0.5  # 2.6 mm of shear over 300 mm; the affine carries what is below
 SHIFT_MM_MAX: Final = 0.5  # sideways, off the straight line
 STRAY_SLICES_MAX: Final = 3  # of another orientation in one series: localizers that don't say so
 ORIENTATIONS_MAX: Final = 8  # with more there is no need to count on
+POSITION_MM_MAX: Final = 100_000.0  # no scanner is 100 m long; beyond it the number is nonsense
+SPACING_MM_MAX: Final = 100.0
 
 
 @dataclass(frozen=True)
@@ -121,6 +134,7 @@ def stack_headers(headers: Sequence[Header]) -> Stack:
         OnlyLocalizer, TooFewSlices, NoGeometry: nothing to stack, or no telling where.
         NotOneVolume: two orientations, matrix sizes or pixel spacings.
     """
+    headers = list({h.sop_instance_uid: h for h in headers}.values())
     images = [h for h in headers if not is_localizer(h)]
     if headers and not images:
         raise OnlyLocalizer("the series holds nothing but localizers")
@@ -136,13 +150,25 @@ def stack_headers(headers: Sequence[Header]) -> Stack:
 
 def _need_geometry(headers: Sequence[Header]) -> None:
     for what, lacking in (
-        ("Image Position (Patient)", [h for h in headers if h.position is None]),
+        (
+            "Image Position (Patient)",
+            [h for h in headers if h.position is None or max(map(abs, h.position)) > POSITION_MM_MAX],
+        ),
         ("Image Orientation (Patient)", [h for h in headers if h.orientation is None]),
-        ("Pixel Spacing", [h for h in headers if h.pixel_spacing is None or min(h.pixel_spacing) <= 0]),
+        (
+            "Pixel Spacing",
+            [
+                h
+                for h in headers
+                if h.pixel_spacing is None or not all(0 < s <= SPACING_MM_MAX for s in h.pixel_spacing)
+            ],
+        ),
         ("Rows or Columns", [h for h in headers if not h.rows or not h.columns]),
     ):
         if lacking:
-            raise NoGeometry(f"{len(lacking)} of {len(headers)} images have no usable {what}", lacking[0].sop_instance_uid)
+            raise NoGeometry(
+                f"{len(lacking)} of {len(headers)} images have no usable {what}", lacking[0].sop_instance_uid
+            )
 
 
 def _one_orientation(headers: Sequence[Header]) -> tuple[list[Header], list[Header]]:
@@ -202,7 +228,10 @@ def _stacked(headers: Sequence[Header], left_out: Sequence[LeftOut]) -> Stack:
 
 
 def _measured(
-    headers: Sequence[Header], repeats: Sequence[Sequence[Header]], normal: npt.NDArray[np.float64], left_out: Sequence[LeftOut]
+    headers: Sequence[Header],
+    repeats: Sequence[Sequence[Header]],
+    normal: npt.NDArray[np.float64],
+    left_out: Sequence[LeftOut],
 ) -> Stack:
     places = np.asarray([h.position for h in headers], np.float64)
     along = (places - places[0]) @ normal
@@ -284,7 +313,9 @@ def largest_run(stack: Stack) -> Stack:
             runs.append([])
         runs[-1].append(header)
     longest = max(runs, key=len)
-    beyond = [LeftOut(h.sop_instance_uid, "beyond a gap in the series") for run in runs if run is not longest for h in run]
+    beyond = [
+        LeftOut(h.sop_instance_uid, "beyond a gap in the series") for run in runs if run is not longest for h in run
+    ]
     normal = normal_of(longest[0].orientation or ())
     return _measured(longest, (), normal, (*stack.left_out, *beyond))
 
@@ -309,7 +340,9 @@ def need_whole(stack: Stack) -> None:
     """
     if stack.gaps:
         more = f"; {len(stack.gaps) - 3} more gaps" if len(stack.gaps) > 3 else ""
-        raise MissingSlices("; ".join(gap.text for gap in stack.gaps[:3]) + more, " and ".join(stack.gaps[0].sop_instance_uids))
+        raise MissingSlices(
+            "; ".join(gap.text for gap in stack.gaps[:3]) + more, " and ".join(stack.gaps[0].sop_instance_uids)
+        )
 
 
 def need_even(stack: Stack) -> None:
@@ -323,7 +356,9 @@ def need_even(stack: Stack) -> None:
         raise TooFewSlices("the series holds a single slice")
     if stack.jitter_mm > JITTER_SHARE_MAX * stack.step_mm:
         steps = np.diff(stack.along_mm)
-        raise UnevenSpacing(f"the distance between slices varies from {number(float(steps.min()))} to {number(float(steps.max()))} mm")
+        raise UnevenSpacing(
+            f"the distance between slices varies from {number(float(steps.min()))} to {number(float(steps.max()))} mm"
+        )
 
 
 def affine_of(stack: Stack) -> npt.NDArray[np.float64]:

@@ -15,8 +15,8 @@ import numpy.typing as npt
 from pydicom.pixels.decoders.base import get_decoder
 from pydicom.uid import UID
 
+from inference.elements import UNDEFINED, OpenDataset, Values, read_to_pixels, tag_of
 from inference.errors import CannotDecode, NoContent, NoPixels, NotForDisplay, NotHounsfield
-from inference.headers import UNDEFINED, OpenDataset, Values, read_to_pixels, tag_of
 
 FRAME_PIXELS_MAX: Final = 2**26  # 8192 x 8192; no CT slice or radiograph is larger
 LUT_BYTES_MAX: Final = 2**18  # 65536 entries of 16 bits, twice over
@@ -36,14 +36,38 @@ DECODERS: Final[Mapping[str, str]] = {
     "1.2.840.10008.1.2.4.203": "pylibjpeg",  # High-Throughput JPEG 2000
     "1.2.840.10008.1.2.5": "pydicom",  # RLE Lossless
 }
-NATIVE: Final = frozenset({
-    "", "1.2.840.10008.1.2", "1.2.840.10008.1.2.1", "1.2.840.10008.1.2.2", "1.2.840.10008.1.2.1.99",
-})  # Implicit and Explicit VR Little Endian, Big Endian, Deflated; "" is a file without meta
+NATIVE: Final = frozenset(
+    {
+        "",
+        "1.2.840.10008.1.2",
+        "1.2.840.10008.1.2.1",
+        "1.2.840.10008.1.2.2",
+        "1.2.840.10008.1.2.1.99",
+    }
+)  # Implicit and Explicit VR Little Endian, Big Endian, Deflated; "" is a file without meta
 KEYWORDS: Final = (
-    "Rows", "Columns", "SamplesPerPixel", "PhotometricInterpretation", "BitsAllocated", "BitsStored", "HighBit", "PixelRepresentation",
-    "NumberOfFrames", "PlanarConfiguration", "PixelPaddingValue", "PixelPaddingRangeLimit", "RescaleSlope", "RescaleIntercept",
-    "ModalityLUTSequence", "VOILUTSequence", "WindowCenter", "WindowWidth", "VOILUTFunction", "PresentationLUTShape",
-    "PresentationIntentType", "SOPClassUID",
+    "Rows",
+    "Columns",
+    "SamplesPerPixel",
+    "PhotometricInterpretation",
+    "BitsAllocated",
+    "BitsStored",
+    "HighBit",
+    "PixelRepresentation",
+    "NumberOfFrames",
+    "PlanarConfiguration",
+    "PixelPaddingValue",
+    "PixelPaddingRangeLimit",
+    "RescaleSlope",
+    "RescaleIntercept",
+    "ModalityLUTSequence",
+    "VOILUTSequence",
+    "WindowCenter",
+    "WindowWidth",
+    "VOILUTFunction",
+    "PresentationLUTShape",
+    "PresentationIntentType",
+    "SOPClassUID",
 )
 TAGS: Final = tuple(sorted(tag_of(keyword) for keyword in KEYWORDS))
 DX_PROCESSING: Final = "1.2.840.10008.5.1.4.1.1.1.1.1"  # Digital X-Ray Image Storage - For Processing
@@ -145,12 +169,16 @@ def _native(opened: OpenDataset, layout: Layout) -> npt.NDArray[Any]:
     element = opened.pixels
     there = min(element.length, opened.file.size - element.start) if element else 0
     if element is None or there < layout.frame_bytes:
-        raise NoPixels(f"pixel data are cut short: {there} bytes where {layout.rows} x {layout.columns} pixels need {layout.frame_bytes}")
+        raise NoPixels(
+            f"pixel data are cut short: {there} bytes where {layout.rows} x {layout.columns} pixels need {layout.frame_bytes}"
+        )
     opened.file.seek(element.start)
     data = opened.file.read(layout.frame_bytes)
     if len(data) < layout.frame_bytes:
         raise NoPixels(f"pixel data are cut short: {len(data)} bytes where {layout.frame_bytes} are needed")
-    kind = np.dtype(("i" if layout.signed else "u") + str(layout.bits_allocated // 8)).newbyteorder("<" if opened.little_endian else ">")
+    kind = np.dtype(("i" if layout.signed else "u") + str(layout.bits_allocated // 8)).newbyteorder(
+        "<" if opened.little_endian else ">"
+    )
     return np.frombuffer(data, kind).reshape(layout.rows, layout.columns)
 
 
@@ -182,13 +210,20 @@ def decode_frame(encapsulated: bytes, transfer_syntax_uid: str, layout: Layout) 
     """
     name = UID(transfer_syntax_uid).name
     options: dict[str, Any] = {
-        "rows": layout.rows, "columns": layout.columns, "number_of_frames": 1, "samples_per_pixel": 1,
-        "photometric_interpretation": "MONOCHROME2", "bits_allocated": layout.bits_allocated, "bits_stored": layout.bits_stored,
-        "pixel_representation": int(layout.signed), "pixel_keyword": "PixelData",
+        "rows": layout.rows,
+        "columns": layout.columns,
+        "number_of_frames": 1,
+        "samples_per_pixel": 1,
+        "photometric_interpretation": "MONOCHROME2",
+        "bits_allocated": layout.bits_allocated,
+        "bits_stored": layout.bits_stored,
+        "pixel_representation": int(layout.signed),
+        "pixel_keyword": "PixelData",
     }
     try:
         pixels, _ = get_decoder(UID(transfer_syntax_uid)).as_array(
-            encapsulated, index=0, raw=True, decoding_plugin=DECODERS[transfer_syntax_uid], **options)
+            encapsulated, index=0, raw=True, decoding_plugin=DECODERS[transfer_syntax_uid], **options
+        )
     except MemoryError:
         raise
     except Exception as error:
@@ -244,7 +279,9 @@ def _display_grey(opened: OpenDataset, values: Values, *, for_processing: bool) 
 
 def _padding(values: Values, stored: npt.NDArray[Any]) -> npt.NDArray[np.bool_]:
     """Pixel Padding Value, or from it to Pixel Padding Range Limit; both in the signedness of the pixels (PS3.3 C.7.5.1.1.2)."""
-    limits = [_signed_short(values, keyword, stored.dtype) for keyword in ("PixelPaddingValue", "PixelPaddingRangeLimit")]
+    limits = [
+        _signed_short(values, keyword, stored.dtype) for keyword in ("PixelPaddingValue", "PixelPaddingRangeLimit")
+    ]
     if limits[0] is None:
         return np.zeros(stored.shape, np.bool_)
     other = limits[1] if limits[1] is not None else limits[0]
@@ -265,7 +302,9 @@ def _modality(values: Values, stored: npt.NDArray[Any], signed: bool) -> npt.NDA
     return np.asarray(stored * (slope or 1.0) + (intercept or 0.0), np.float64)
 
 
-def _voi(values: Values, scaled: npt.NDArray[np.float64], padding: npt.NDArray[np.bool_], signed: bool) -> npt.NDArray[np.float64]:
+def _voi(
+    values: Values, scaled: npt.NDArray[np.float64], padding: npt.NDArray[np.bool_], signed: bool
+) -> npt.NDArray[np.float64]:
     """Values of interest to 0..1, before clipping; the first of several tables or windows."""
     for item in values.items("VOILUTSequence")[:1]:
         table = _table(item, signed)
@@ -312,7 +351,7 @@ def _table(item: Values, signed: bool) -> _Table | None:
     if not 1 <= bits <= 16:
         return None
     if len(data) >= 2 * count:
-        entries = np.frombuffer(data[:2 * count], np.dtype("u2").newbyteorder(_order(item.order)))
+        entries = np.frombuffer(data[: 2 * count], np.dtype("u2").newbyteorder(_order(item.order)))
     elif len(data) >= count and bits <= 8:
         entries = np.frombuffer(data[:count], np.uint8)
     else:

@@ -89,7 +89,9 @@ class Plan:
         return len(self.stack.headers), first.rows or 0, first.columns or 0
 
 
-def plan_volume(headers: Sequence[Header], gap: GapRule = "refuse", same: Callable[[Header, Header], bool] | None = None) -> Plan:
+def plan_volume(
+    headers: Sequence[Header], gap: GapRule = "refuse", same: Callable[[Header, Header], bool] | None = None
+) -> Plan:
     """Decide the order of slices, and what is left out.
 
     Args:
@@ -117,8 +119,14 @@ def same_digest(one: Header, other: Header) -> bool:
 
 
 def _pixels_as_sent(header: Header) -> tuple[object, ...]:
-    return (header.pixel_sha256, header.transfer_syntax_uid, header.rescale_slope, header.rescale_intercept,
-            header.pixel_representation, header.bits_stored)
+    return (
+        header.pixel_sha256,
+        header.transfer_syntax_uid,
+        header.rescale_slope,
+        header.rescale_intercept,
+        header.pixel_representation,
+        header.bits_stored,
+    )
 
 
 def _need_one_frame(stack: Stack) -> None:
@@ -139,9 +147,17 @@ def _oddities(stack: Stack) -> list[Oddity]:
         said = "image that is" if len(strays) == 1 else "images that are"
         odd.append(Oddity("left_out", f"{len(strays)} {said} no part of the stack; left out", None, strays))
     if len({h.frame_of_reference_uid for h in stack.headers}) > 1:
-        odd.append(Oddity("frame_of_reference", "every slice has a Frame of Reference UID of its own; they were read as one frame"))
+        odd.append(
+            Oddity(
+                "frame_of_reference", "every slice has a Frame of Reference UID of its own; they were read as one frame"
+            )
+        )
     if stack.jitter_mm > 0.01:
-        odd.append(Oddity("jitter", f"slice positions lie up to {number(stack.jitter_mm)} mm off an even grid", stack.jitter_mm))
+        odd.append(
+            Oddity(
+                "jitter", f"slice positions lie up to {number(stack.jitter_mm)} mm off an even grid", stack.jitter_mm
+            )
+        )
     if len({h.rescale_intercept for h in stack.headers} | {h.rescale_slope for h in stack.headers}) > 2:
         odd.append(Oddity("rescale", "rescale slope or intercept differs between slices; each was scaled by its own"))
     return odd
@@ -203,7 +219,9 @@ def check_hu(hu: npt.NDArray[np.int16]) -> tuple[Oddity, ...]:
     for name, (low, high) in (("air", AIR_HU), ("soft tissue", TISSUE_HU)):
         share = float(((sample >= low) & (sample <= high)).mean())
         if share < CONTENT_SHARE_MIN:
-            raise NotHounsfield(f"the values are no HU of a patient: {share:.1%} of the voxels lie between {low} and {high} ({name})")
+            raise NotHounsfield(
+                f"the values are no HU of a patient: {share:.1%} of the voxels lie between {low} and {high} ({name})"
+            )
     said = f"{constant} slice{'s hold' if constant > 1 else ' holds'} a single value"
     return (Oddity("constant_slices", said),) if constant else ()
 
@@ -229,5 +247,12 @@ def from_json(plain: dict[str, Any], hu: npt.NDArray[np.int16]) -> Volume:
 
 
 _PLAIN: Final = (
-    "series_instance_uid", "modality", "sop_instance_uids", "kernel", "thickness_mm", "series_number", "description", "manufacturer",
+    "series_instance_uid",
+    "modality",
+    "sop_instance_uids",
+    "kernel",
+    "thickness_mm",
+    "series_number",
+    "description",
+    "manufacturer",
 )
