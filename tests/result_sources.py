@@ -1,7 +1,7 @@
 """Small CT series, radiographs and findings for the tests of results.
 
-The files are encoded here byte by byte (Explicit VR Little Endian), so that a test can put anything into a header that a real
-modality did, and no library has a say in it.
+The files are encoded here byte by byte (Explicit VR Little Endian), so that a test can put anything into a header that
+a real modality did, and no library has a say in it.
 """
 
 import struct
@@ -46,7 +46,7 @@ CHAIN = (
 
 def encode(elements: Mapping[str, bytes | str | None], meta: Mapping[str, str]) -> bytes:
     """A Part 10 file; None leaves an element out, values are written as they are (padded to even length)."""
-    head = _elements({"FileMetaInformationVersion": b"\0\1", **{k: v for k, v in meta.items()}})
+    head = _elements({"FileMetaInformationVersion": b"\0\1", **meta})
     group = struct.pack("<HH2sHI", 2, 0, b"UL", 4, len(head))
     return b"\0" * 128 + b"DICM" + group + head + _elements(elements)
 
@@ -287,5 +287,86 @@ def radiograph_reading(series: Series, *findings: Finding) -> Reading:
     )
 
 
+# Headers that real modalities sent, each with what it does to the bytes of a source: (name, elements).
+HOSTILE: Mapping[str, Mapping[str, bytes | str | None]] = {
+    "sex U": {"PatientSex": "U"},
+    "sex in words": {"PatientSex": "male"},
+    "dashed dates": {"StudyDate": "2026-01-05", "StudyTime": "10:15:00", "PatientBirthDate": "1960.01.01"},
+    "no type 2 elements": dict.fromkeys(
+        (
+            "StudyID",
+            "AccessionNumber",
+            "StudyDate",
+            "StudyTime",
+            "PatientBirthDate",
+            "PatientSex",
+            "ReferringPhysicianName",
+            "PatientID",
+            "PatientName",
+            "IssuerOfPatientID",
+            "PatientAge",
+            "StudyDescription",
+        )
+    ),
+    "56-character accession number": {"AccessionNumber": "A" * 56},
+    "80-character name, 70-character ID": {"PatientName": "N" * 80, "PatientID": "I" * 70},
+    "age without unit, ID with backslash": {"PatientAge": "66", "PatientID": "12\\34"},
+    "study UID that is none": {"StudyInstanceUID": "1.2.03.4.abc"},
+    "Latin-1 with a label": {
+        "SpecificCharacterSet": "ISO_IR 100",
+        "PatientName": "M\xfcller^J\xf6rg".encode("latin-1"),
+    },
+    "Latin-1 without a label": {"PatientName": "M\xfcller^J\xf6rg".encode("latin-1")},
+    "Latin-1 under a label of UTF-8": {
+        "SpecificCharacterSet": "ISO_IR 192",
+        "PatientName": "M\xfcller".encode("latin-1"),
+    },
+    "UTF-8": {
+        "SpecificCharacterSet": "ISO_IR 192",
+        "PatientName": "M\xfcller^\u674e".encode(),
+        "StudyDescription": "Th\xf6rax".encode(),
+    },
+    "Japanese": {
+        "SpecificCharacterSet": "\\ISO 2022 IR 87",
+        "PatientName": b"Yamada^Tarou=\x1b$B;3ED\x1b(B^\x1b$BB@O:\x1b(B=\x1b$B$d$^$@\x1b(B^\x1b$B$?$m$&\x1b(B",
+    },
+    "Japanese, two sets": {
+        "SpecificCharacterSet": "ISO 2022 IR 13\\ISO 2022 IR 87",
+        "PatientName": b"\xd4\xcf\xc0\xde^\xc0\xdb\xb3=\x1b$B;3ED\x1b(J^\x1b$BB@O:\x1b(J",
+    },
+    "Korean": {
+        "SpecificCharacterSet": "\\ISO 2022 IR 149",
+        "PatientName": b"Hong^Gildong=\x1b$)C\xfb\xf3^\x1b$)C\xd1\xce\xd4\xd7",
+    },
+    "Chinese GB18030": {"SpecificCharacterSet": "GB18030", "PatientName": b"Wang^XiaoDong=\xcd\xf5^\xd0\xa1\xb6\xab"},
+    "Chinese GBK": {"SpecificCharacterSet": "GBK", "PatientName": b"Wang^XiaoDong=\xcd\xf5^\xd0\xa1\xb6\xab"},
+    "character set LATIN1": {"SpecificCharacterSet": "LATIN1", "PatientName": "M\xfcller".encode("latin-1")},
+    "character set ISO_IR 6": {"SpecificCharacterSet": "ISO_IR 6"},
+    "character set ISO-IR 100": {"SpecificCharacterSet": "ISO-IR 100", "PatientName": "M\xfcller".encode("latin-1")},
+    "lone ISO 2022 IR 100": {"SpecificCharacterSet": "ISO 2022 IR 100", "PatientName": "M\xfcller".encode("latin-1")},
+    "offset from UTC": {"TimezoneOffsetFromUTC": "+0900"},
+    "offset that is none": {"TimezoneOffsetFromUTC": "CET"},
+    "decimal comma": {"SliceThickness": "1,25", "ImagePositionPatient": None},
+    "no slice thickness": {"SliceThickness": None},
+    "empty slice thickness": {"SliceThickness": ""},
+    "DS longer than 16 characters": {"PixelSpacing": "0.80000000000000004\\0.80000000000000004"},
+    "no frame of reference": {"FrameOfReferenceUID": None},
+    "empty frame of reference": {"FrameOfReferenceUID": ""},
+}
+
+
+def hostile_series(folder: Path, name: str, slices: int = 12) -> Series:
+    """A CT with one of the `HOSTILE` headers, or with "a frame of reference per slice"."""
+    if name == "a frame of reference per slice":
+        return ct_series(folder, slices, per_slice=[{"FrameOfReferenceUID": f"1.2.3.9.{k}"} for k in range(slices)])
+    header = dict(HOSTILE[name])
+    if name == "decimal comma":
+        header.pop("ImagePositionPatient")
+        commas = [f"-20\\-30\\{k * 1.25:g}".replace(".", ",") for k in range(slices)]
+        return ct_series(folder, slices, per_slice=[{"ImagePositionPatient": c} for c in commas], **header)
+    return ct_series(folder, slices, **header)
+
+
+HOSTILE_NAMES = (*HOSTILE, "a frame of reference per slice")
 ORDER = OrderNumbers("ACC1001", "PL-1", "FI-1", "RP-1", "CT chest")
 LEFT_OUT = LeftOut("1.2.3.4.5.6.999", "same position as another slice")

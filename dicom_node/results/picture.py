@@ -5,6 +5,7 @@ identifier,
 "RESEARCH - NOT FOR DIAGNOSIS" on every part. Colours are those of the segments in the SEG.
 """
 
+import textwrap
 from pathlib import Path
 from typing import Final
 
@@ -26,6 +27,8 @@ _TILE_MM_MIN: Final = 50.0
 _CAPTION_PX: Final = 40
 _OVERVIEW_PX: Final = 300
 _GAP_PX: Final = 6
+_LINE_CHARACTERS: Final = 55
+_NODULES_LISTED: Final = 7
 _WHITE: Final = (235, 235, 235)
 _DIM: Final = (165, 165, 165)
 _WARNING: Final = (255, 196, 84)
@@ -124,15 +127,23 @@ def _marks(
     left, right = _ends(across)
     above, _ = _ends(down)
     middle = size[1] // 2
-    draw.text((6, middle), left, fill=_WHITE, font=_font(17), anchor="lm")
-    draw.text((size[0] - 6, middle), right, fill=_WHITE, font=_font(17), anchor="rm")
-    draw.text((size[0] // 2, 4), above, fill=_WHITE, font=_font(17), anchor="ma")
+    _on_picture(draw, (6, middle), left, _WHITE, 17, "lm")
+    _on_picture(draw, (size[0] - 6, middle), right, _WHITE, 17, "rm")
+    _on_picture(draw, (size[0] // 2, 4), above, _WHITE, 17, "ma")
+
+
+def _on_picture(
+    draw: ImageDraw.ImageDraw, place: tuple[float, float], text: str, colour: Rgb, size: int, anchor: str
+) -> None:
+    """Text with a dark rim, to be read on lung and on bone."""
+    draw.text(place, text, fill=colour, font=_font(size), anchor=anchor, stroke_width=2, stroke_fill=(0, 0, 0))
 
 
 def _scale_bar(draw: ImageDraw.ImageDraw, px_a_mm: float) -> None:
     y = TILE_PX - 12
-    draw.line([(10, y), (10 + 10 * px_a_mm, y)], fill=_WHITE, width=3)
-    draw.text((10, y - 4), "10 mm", fill=_WHITE, font=_font(13), anchor="lb")
+    draw.rectangle([8, y - 2, 12 + 10 * px_a_mm, y + 2], fill=(0, 0, 0))
+    draw.line([(10, y), (10 + 10 * px_a_mm, y)], fill=_WHITE, width=2)
+    _on_picture(draw, (10, y - 6), "10 mm", _WHITE, 13, "lb")
 
 
 def _captioned(picture: Image.Image, nodule: Nodule, colour: Rgb) -> Image.Image:
@@ -170,14 +181,16 @@ def _lines(reading: Reading) -> list[tuple[str, Rgb]]:
     nodules = reading.nodules or ()
     said: list[tuple[str, Rgb]] = []
     if reading.status is Status.PARTIAL:
-        said.append((f"Read in part: {reading.reason.text if reading.reason else 'not the whole lungs'}", _WARNING))
+        reason = reading.reason.text if reading.reason else "not the whole lungs"
+        said += [(line, _WARNING) for line in textwrap.wrap(f"Read in part: {reason}", _LINE_CHARACTERS)[:4]]
     elif not nodules:
-        said.append(("0 nodules marked; this does not exclude nodules", _WHITE))
-    for nodule in nodules[:10]:
+        size = f" of at least {reading.smallest_mm:.1f} mm" if reading.smallest_mm else ""
+        said += [(f"No nodule{size} was marked;", _WHITE), ("this does not exclude nodules", _WHITE)]
+    for nodule in nodules[:_NODULES_LISTED]:
         text = f"{nodule.number}   {nodule.long_axis_mm:.1f} mm   {nodule.site or ''}"
         said.append((text, rgb_of(colour_of(nodule.number))))
-    if len(nodules) > 10:
-        said.append((f"and {len(nodules) - 10} more", _WHITE))
+    if len(nodules) > _NODULES_LISTED:
+        said.append((f"and {len(nodules) - _NODULES_LISTED} more", _WHITE))
     return said
 
 
@@ -204,7 +217,7 @@ def _projection(reading: Reading, volume: Volume, axis: int) -> Image.Image:
         x, y = (kji[other] + 0.5) * mm[other] * scale, offset + (k + 0.5) * mm[0] * scale
         colour = rgb_of(colour_of(nodule.number))
         draw.ellipse([x - 6, y - 6, x + 6, y + 6], outline=colour, width=2)
-        draw.text((x + 8, y - 8), str(nodule.number), fill=colour, font=_font(14))
+        _on_picture(draw, (x + 9, y), str(nodule.number), colour, 14, "lm")
     down = -volume.affine[:3, 0] if upside_down else volume.affine[:3, 0]
     _marks(draw, volume.affine[:3, other], down, view.size)
     return view

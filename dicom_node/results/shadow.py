@@ -223,6 +223,18 @@ def references(files: Mapping[str, Path], sop_instance_uids: Iterable[str]) -> S
         return Shadow(blanks, _identity(sources[0][1]), ())
 
 
+def joined(shadows: Sequence[Shadow]) -> Shadow:
+    """One shadow of several series of a study; identity is that of the first.
+
+    Raises:
+        SourcesDisagree: more than one study.
+    """
+    datasets = {str(d.SOPInstanceUID): d for shadow in shadows for d in shadow.datasets}
+    if len({str(d.StudyInstanceUID) for d in datasets.values()}) > 1:
+        raise SourcesDisagree("the sources are of more than one study", str(shadows[0].datasets[0].StudyInstanceUID))
+    return Shadow(tuple(datasets.values()), shadows[0].identity, tuple(r for s in shadows for r in s.remarks))
+
+
 def _path(files: Mapping[str, Path], sop_instance_uid: str) -> Path:
     if sop_instance_uid not in files:
         raise SourceUnusable(

@@ -81,8 +81,7 @@ def write_sr(
         SourceUnusable, SourcesDisagree, NotWritten: see `errors.py`.
     """
     read = [r for r in report.readings if r.status in _READ]
-    evident = list(dict.fromkeys(s for r in read for s in r.slices_read)) or sorted(files)
-    shadow = shadows.references(files, evident)
+    shadow = _sources(read, files)
     by_uid = {str(d.SOPInstanceUID): d for d in shadow.datasets}
     with shadows.unconcerned():
         segmented = {series: _segmented(file) for series, file in segs.items()}
@@ -106,6 +105,16 @@ def write_sr(
             transfer_syntax_uid=ExplicitVRLittleEndian,
         )
         return shadows.seal("sr", document, shadow, context, path)
+
+
+def _sources(read: Sequence[Reading], files: Mapping[str, Path]) -> shadows.Shadow:
+    """Every instance read; of a study that was not analysed every one that is known."""
+    parts = [
+        (shadows.planes if reading.nodules else shadows.references)(files, reading.slices_read)
+        for reading in read
+        if reading.slices_read
+    ]
+    return shadows.joined(parts or [shadows.references(files, sorted(files))])
 
 
 def _tree(report: Report, groups: Sequence[_Group], context: ResultContext, codes: Codes) -> Dataset:
