@@ -6,7 +6,7 @@ over, so a batch can be told again.
 """
 
 from collections.abc import Collection, Sequence
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from datetime import datetime
 from typing import Any
 
@@ -44,7 +44,7 @@ class _Study:
     last_at: datetime | None = None
     held: list[str] = field(default_factory=list)
     rows: dict[tuple[str, str], int] = field(default_factory=dict)
-    identities: dict[Identity, str] | None = None
+    identities: dict[str, Identity] | None = None
     copies: dict[str, int] = field(default_factory=dict)
     linked: set[tuple[int, str]] = field(default_factory=set)
 
@@ -231,31 +231,25 @@ def _instance(tx: Transaction, study: _Study, series_id: int, arrival: Arrival) 
 
 
 def _identity(tx: Transaction, study: _Study, arrival: Arrival) -> str:
-    """The key that the indexer found, the key of an equal identity, or the next one."""
-    if arrival.identity_key is not None:
-        return arrival.identity_key
+    """The key that the indexer says (made where it is new), the key of an equal identity, or the next one."""
     if study.identities is None:
         rows = tx.sql.execute(sa.select(identities).where(identities.c.study_number == study.number))
         study.identities = {
-            Identity(row.patient_id, row.issuer, row.name, row.birth_date, row.sex): row.key for row in rows
+            row.key: Identity(row.patient_id, row.issuer, row.name, row.birth_date, row.sex) for row in rows
         }
+    known = study.identities
     mine = stored_identity(arrival.identity)
-    if mine not in study.identities:
-        key = f"p{len(study.identities) + 1}"
+    key = arrival.identity_key
+    if key is None:
+        key = next((one for one, identity in known.items() if identity == mine), f"p{len(known) + 1}")
+    if key not in known:
+        known[key] = mine
         tx.sql.execute(
             sa.insert(identities).values(
-                study_number=study.number,
-                key=key,
-                patient_id=mine.patient_id,
-                issuer=mine.issuer,
-                name=mine.name,
-                birth_date=mine.birth_date,
-                sex=mine.sex,
-                source=arrival.identity_source,
+                study_number=study.number, key=key, source=arrival.identity_source, **asdict(mine)
             )
         )
-        study.identities[mine] = key
-    return study.identities[mine]
+    return key
 
 
 def stored_identity(identity: Identity) -> Identity:
@@ -271,7 +265,7 @@ def stored_identity(identity: Identity) -> Identity:
 
 def _touch_series(tx: Transaction, series_id: int, arrival: Arrival, new_image: bool) -> None:
     """A new instance makes the series unfinished, and what was found in it worthless."""
-    later = sa.case((series.c.last_at < arrival.received_at, arrival.received_at), else_=series.c.last_at)
+    later = sa.case((series.c.last_at < arrival.received_at, sa.literal(arrival.received_at, series.c.last_at.type)), else_=series.c.last_at)
     values: dict[str, Any] = {"last_at": later}
     if new_image or arrival.verdict in ("differs", "rejected") or arrival.kind != "image":
         values["version"] = series.c.version + 1
