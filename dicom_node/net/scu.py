@@ -9,10 +9,10 @@ the fragments of two messages must not mix.
 """
 
 import socket
-import threading
+import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final, Literal, Protocol
 
@@ -97,19 +97,14 @@ class _File:
 
 @dataclass
 class _Line:
-    """What the events of one association tell: why it did not come about, whether it was cut."""
+    """What the events of one association tell: whether there was a connection, why it was rejected."""
 
     timeout_s: float
     reason: str = ""
     opened: bool = False
-    closed: threading.Event = field(default_factory=threading.Event)
 
     def handlers(self) -> list[Any]:
-        return [
-            (evt.EVT_CONN_OPEN, self._opened),
-            (evt.EVT_ACSE_RECV, self._heard),
-            (evt.EVT_CONN_CLOSE, lambda _: self.closed.set()),
-        ]
+        return [(evt.EVT_CONN_OPEN, self._opened), (evt.EVT_ACSE_RECV, self._heard)]
 
     def _opened(self, event: Any) -> None:
         self.opened = True
@@ -139,14 +134,14 @@ class Sender:
 
     def echo(self, peer: Peer) -> None:
         """C-ECHO. Raises NotReached, Refused or NoAnswer."""
-        with self._association(peer, [build_context(VERIFICATION)]) as (association, _):
+        with self._association(peer, [build_context(VERIFICATION)]) as association:
             if not association.accepted_contexts:
                 raise Refused(what="does not take Verification (C-ECHO)", which=_which(peer), do=_ASK_PEER)
             _check(peer, association.send_c_echo(), "C-ECHO")
 
     def find(self, peer: Peer, query: Dataset, *, answers_max: int = 10_000) -> list[Dataset]:
         """C-FIND, Study Root; `query` names its QueryRetrieveLevel. Raises NotReached, Refused or NoAnswer."""
-        with self._association(peer, [build_context(STUDY_ROOT_FIND)]) as (association, _):
+        with self._association(peer, [build_context(STUDY_ROOT_FIND)]) as association:
             if not association.accepted_contexts:
                 raise Refused(what="does not take Study Root C-FIND", which=_which(peer), do=_ASK_PEER)
             found: list[Dataset] = []
@@ -175,7 +170,7 @@ class Sender:
             NoAnswer: silence or a cut after sending; `outcome` is set.
         """
         batch = [_read(path) for path in files]
-        with self._association(peer, _contexts(batch)) as (association, line):
+        with self._association(peer, _contexts(batch)) as association:
             refused = [_refusal(association, file) for file in batch]
             if any(refused):
                 unsent = [file.stored("not sent", text) for file, text in zip(batch, refused, strict=True)]
@@ -185,7 +180,7 @@ class Sender:
                 on_connected()
             stored: list[Stored] = []
             for file in batch:
-                stored.append(self._store_one(association, line, file))
+                stored.append(self._store_one(association, file))
                 if stored[-1].fate not in ("success", "warning"):
                     break
         outcome = StoreOutcome((*stored, *(file.stored("not sent", "not sent") for file in batch[len(stored) :])))
@@ -196,8 +191,9 @@ class Sender:
             raise _with(kind(what=what, which=_which(peer), do="it is tried again"), outcome)
         return outcome
 
-    def _store_one(self, association: Any, line: _Line, file: _File) -> Stored:
-        association.dimse_timeout = self._timeout_s + file.size / BYTES_S_MIN
+    def _store_one(self, association: Any, file: _File) -> Stored:
+        limit_s = self._timeout_s + file.size / BYTES_S_MIN
+        association.dimse_timeout, began = limit_s, time.monotonic()
         whole = _accepted(association, file.sop_class_uid, file.transfer_syntax_uid)
         try:
             status = association.send_c_store(file.path if whole else dcmread(file.path))
@@ -205,11 +201,11 @@ class Sender:
             return file.stored("no answer", "the peer ended the association")
         if "Status" in status:
             return file.stored(*store_status(status.Status))
-        cut = line.closed.is_set() or association.is_aborted
-        return file.stored("no answer", "the association was cut" if cut else f"no answer in {self._timeout_s:g} s")
+        silent = time.monotonic() - began >= limit_s
+        return file.stored("no answer", f"no answer in {limit_s:.1f} s" if silent else "the association was cut")
 
     @contextmanager
-    def _association(self, peer: Peer, contexts: list[PresentationContext]) -> Iterator[tuple[Any, _Line]]:
+    def _association(self, peer: Peer, contexts: list[PresentationContext]) -> Iterator[Any]:
         line = _Line(self._timeout_s)
         try:
             association = self._ae.associate(
@@ -224,7 +220,7 @@ class Sender:
             what = "connected, but no association came about" if line.opened else "no connection"
             raise NotReached(what=what, which=_which(peer), do=_CHECK_ADDRESS)
         try:
-            yield association, line
+            yield association
         finally:
             if association.is_established:
                 association.release()
