@@ -107,6 +107,10 @@ def doubts(settings: Settings) -> list[str]:
         told.append("delivery.enabled = false: shadow mode, results are kept and shown, nothing leaves")
     elif not settings.pacs and not settings.ehr:
         told.append("delivery.enabled = true, and no [[pacs]] or [[ehr]] is there to send to")
+    if settings.oru.after and settings.oru.after_state == "committed":
+        told.append('oru.after_state = "committed": storage commitment is not asked for yet, so messages wait oru.wait_s_max')
+    if settings.ehr and not settings.site.assigning_authority:
+        told.append("site.assigning_authority is empty: patients whose images name no issuer get no message")
     if disk.alarm_used >= disk.used_max:
         told.append("disk.alarm_used is not below disk.used_max: images are refused before the alarm")
     if disk.reserve_mib >= disk.free_mib_min:

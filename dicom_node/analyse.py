@@ -14,8 +14,8 @@ from zoneinfo import ZoneInfo
 
 from config.settings import Settings
 from dicom_node.choosing import MODELS, left_out_of, to_read_now, with_left_out
-from dicom_node.errors import ReaderFailed, TurnedAway
-from dicom_node.header_child import HeaderChild, UnreadableHeader
+from dicom_node.errors import ReaderFailed, TurnedAway, UnreadableHeader
+from dicom_node.header_child import HeaderChild
 from dicom_node.identity import differences
 from dicom_node.net.conformance import is_read
 from dicom_node.publishing import Published, Request, Source, publish
@@ -24,9 +24,9 @@ from dicom_node.results.context import Device, is_ours
 from dicom_node.results.picture import draw_key_slices
 from dicom_node.summary import SCHEMA_VERSION, candidates_json, series_entry, status_of
 from dicom_node.worker import weights_of
+from inference.decoder import open_volume
 from inference.findings import NotRead, Reading, Reason
 from inference.selection import Choice, Found, SeriesView, choose
-from inference.volume import open_volume
 
 AGE_NOT_JUDGED: Final = "The age of the study was not judged"
 

@@ -14,7 +14,7 @@ from typing import Any, Final
 import click
 
 from config.errors import ConfigurationError, NodeError
-from config.load import load, loosened
+from config.load import doubts, load, loosened
 from config.settings import Settings
 from config.template import render_template
 from dicom_node import errors
@@ -178,10 +178,8 @@ def check(peers: bool) -> int:
     code = 0 if os.access(folder, os.W_OK) else 1
     for sentence in loosened(settings):
         click.echo(f"loosened        {sentence}")
-    if not settings.receive.calling_ae_titles and not settings.receive.any_calling_ae:
-        click.echo("nobody may send receive.calling_ae_titles is empty: every caller is rejected")
-    if not settings.delivery.enabled:
-        click.echo("shadow mode     delivery.enabled is false: results are kept and shown, nothing leaves")
+    for sentence in doubts(settings):
+        click.echo(f"look at         {sentence}")
     try:
         with socket.create_server((settings.receive.host, settings.receive.port)):
             click.echo(f"port            {settings.receive.host}:{settings.receive.port} is free")

@@ -25,6 +25,7 @@ def settings_here() -> Settings:
 @contextmanager
 def node_here(who: str) -> Iterator[Node]:
     """The node of this command line, closed afterwards."""
+    os.umask(0o077)
     node = open_node(settings_here(), who)
     try:
         yield node

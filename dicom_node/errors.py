@@ -3,6 +3,7 @@
     NodeError (config.errors)
     └── ServiceError
         ├── ChildDied          a decoder, reader or header child ended by itself or was killed
+        ├── UnreadableHeader   a file that names no instance, or that kills its reader: quarantined
         ├── ReaderFailed       a reading could not be made; counted, tried again
         ├── TurnedAway         the pixels show that a series is not to be read; `outcome` and `code` say how it ends
         ├── LostLease          the study is no longer ours; whatever was made stays for the next
@@ -23,6 +24,16 @@ class ServiceError(NodeError):
 
 class ChildDied(ServiceError):
     """A child process ended before it answered; says which and by what signal."""
+
+
+class UnreadableHeader(ServiceError):
+    """A file that names no instance, or that ended its reader each time; goes to `unfiled/`."""
+
+    def __init__(self, code: str, text: str) -> None:
+        super().__init__(text)
+        self.args = (code, text)
+        self.code = code
+        self.text = text
 
 
 class ReaderFailed(ServiceError):

@@ -3,21 +3,12 @@
 import logging
 from pathlib import Path
 
-from dicom_node.errors import ChildDied
+from dicom_node.errors import ChildDied, UnreadableHeader
 from dicom_node.logs import event
 from dicom_node.processes import LineChild
 from inference.headers import Header
 
 HEADER_MIB_MAX = 2048
-
-
-class UnreadableHeader(Exception):
-    """A file that names no instance, or that killed its reader; `code` and `text` say which."""
-
-    def __init__(self, code: str, text: str) -> None:
-        super().__init__(code, text)
-        self.code = code
-        self.text = text
 
 
 class HeaderChild:

@@ -17,7 +17,8 @@ from typing import Final, Literal
 
 from config.settings import Settings
 from dicom_node.choosing import header_of
-from dicom_node.header_child import HeaderChild, UnreadableHeader
+from dicom_node.errors import UnreadableHeader
+from dicom_node.header_child import HeaderChild
 from dicom_node.identity import differences, doubts, identity_of
 from dicom_node.logs import alarm, event
 from dicom_node.net.conformance import is_read

@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any, Final
 from zoneinfo import ZoneInfo
 
+from config.load import digest
 from config.settings import Settings
 from dicom_node.orders import order_of, patient_of, person_of, study_of
 from dicom_node.results.context import Device, OrderNumbers, ResultContext, Written
@@ -85,16 +86,11 @@ class Published:
 
 def settings_digest(settings: Settings) -> str:
     """SHA-256 over the settings that reach a reading or a result; addresses and waits are not among them."""
-    reach = {
-        "authority": settings.site.assigning_authority,
-        "select": settings.select.model_dump(mode="json"),
-        "detector": settings.read.detector,
-        "nodules_max": settings.read.nodules_max,
-        "pacs": [[p.name, p.kinds] for p in settings.pacs],
-        "ehr": [e.model_dump(mode="json", exclude={"host", "port"}) for e in settings.ehr],
-        "oru": settings.oru.model_dump(mode="json", exclude={"after", "after_state", "wait_s_max"}),
-    }
-    return hashlib.sha256(json.dumps(reach, sort_keys=True).encode()).hexdigest()
+    destinations = [
+        [[p.name, p.kinds] for p in settings.pacs],
+        [e.model_dump(mode="json", exclude={"host", "port"}) for e in settings.ehr],
+    ]
+    return hashlib.sha256(json.dumps([digest(settings), destinations], sort_keys=True).encode()).hexdigest()
 
 
 def inputs_digest(choice_digest: str, weights: Sequence[str], settings: Settings, version: str) -> str:

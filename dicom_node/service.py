@@ -47,6 +47,7 @@ class Role:
 
 def run_role(name: str, settings: Settings) -> int:
     """Run one role until SIGTERM or SIGINT; returns the exit code."""
+    os.umask(0o077)  # whatever a library writes, it is ours alone
     logs.configure(settings.log.level, name)
     stop = threading.Event()
     for number in (signal.SIGTERM, signal.SIGINT):

@@ -302,7 +302,7 @@ class Worker:
             used_numbers=used_numbers(published.report, request.previous),
         )
         revision = self._ledger.commit_result(claim, result, verdicts, rows, now)
-        why = "" if rows or not published.report.readings else shadow_reason(self._settings, published)
+        why = "" if rows else shadow_reason(self._settings, published)
         event(
             "study.written",
             study=view.study.number,
