@@ -2,7 +2,7 @@
 transaction."""
 
 import json
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 from datetime import datetime, timedelta
 from typing import Any, Final
@@ -130,8 +130,15 @@ def _insert(tx: Transaction, study: sa.Row[Any], result: NewResult, revision: in
 
 
 def _insert_deliveries(
-    tx: Transaction, study: sa.Row[Any], result: NewResult, revision: int, rows: Sequence[NewDelivery], now: datetime
+    tx: Transaction,
+    study: sa.Row[Any],
+    result: NewResult,
+    revision: int,
+    rows: Sequence[NewDelivery],
+    now: datetime,
+    identity_at: Mapping[str, str] | None = None,
 ) -> None:
+    """The outbox rows and what they wait for. `identity_at`: destinations that know the study under another identity."""
     made: list[tuple[NewDelivery, int]] = []
     withdrawal = result.kind == "withdrawal"
     for row in rows:
@@ -152,7 +159,7 @@ def _insert_deliveries(
                 withdrawal=withdrawal,
                 control_id=row.control_id,
                 priority=Priority.URGENT if withdrawal else study.priority,
-                identity_key=result.identity_key,
+                identity_key=(identity_at or {}).get(row.destination, result.identity_key),
             )
         ).inserted_primary_key
         assert number is not None
@@ -245,7 +252,8 @@ def commit_withdrawal(
         .values(withdrawn_by=result.key)
     )
     _no_longer(tx, study, result.key, now)
-    _insert_deliveries(tx, study, result, study.revision, rows, now)
+    sent_under = {one.destination: one.identity_key for one in claim.sent}
+    _insert_deliveries(tx, study, result, study.revision, rows, now, sent_under)
     end(tx, claim.token, now)
     tx.event("withdrawn what was sent", now, study=study.number, why=f"{len(claim.sent)} deliveries")
 
