@@ -57,6 +57,7 @@ class ChestPhantom:
     origin_lps_mm: Point
     affine: npt.NDArray[np.float64]
     nodules: tuple[PhantomNodule, ...]
+    seed: int = 1
 
 
 @dataclass(frozen=True, eq=False)
@@ -108,11 +109,11 @@ def chest_phantom(
     truth = _places(DEFAULT_NODULES if nodules is None else nodules, trees, places)
     for nodule in truth:
         canvas.paint_nodule(nodule)
-    return ChestPhantom(canvas.with_noise(noise), spacing_mm, canvas.origin, canvas.affine(), tuple(truth))
+    return ChestPhantom(canvas.with_noise(noise), spacing_mm, canvas.origin, canvas.affine(), tuple(truth), seed)
 
 
 def radiograph_phantom(
-    *, seed: int = 1, shape: tuple[int, int] = (880, 880), nodules: Sequence[NoduleWish] | None = None
+    *, seed: int = 1, shape: tuple[int, int] = (800, 960), nodules: Sequence[NoduleWish] | None = None
 ) -> RadiographPhantom:
     """Project a chest from back to front: attenuation summed along y, inverted logarithm as a display shows it (bone
     bright).
@@ -121,6 +122,9 @@ def radiograph_phantom(
     spacing = (300.0 / 220, 360.0 / 240, 360.0 / 240)
     chest = chest_phantom(nodules, seed=seed, spacing_mm=spacing, shape=(220, 240, 240))
     water = np.clip(chest.hu.astype(np.float32) + 1000, 0, None) / 1000
+    water += (
+        np.clip(water - 1.15, 0, None) * 1.5
+    )  # X-rays as soft as a radiograph's are stopped by bone more than a CT's
     depth = water.sum(axis=1)[::-1] * spacing[1]  # mm of water; the head is up
     depth = ndimage.zoom(depth, (shape[0] / depth.shape[0], shape[1] / depth.shape[1]), order=3, mode="nearest")
     low, high = np.percentile(depth, (2, 99.5))

@@ -16,9 +16,8 @@ import json
 import sys
 from pathlib import Path
 
-import hl7.mllp
-
 import hl7
+import hl7.mllp
 
 BLOCK_BYTES_MAX = 2**24  # the default of 64 KiB never lets a PDF through
 
