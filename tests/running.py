@@ -36,8 +36,15 @@ def toml(tables: dict[str, Any]) -> str:
 class RunningNode:
     """`with RunningNode(folder, pacs=..., ehr=...) as node`: started, ready, stopped by SIGTERM."""
 
-    def __init__(self, folder: Path, *, pacs: Sequence[dict[str, Any]] = (), ehr: Sequence[dict[str, Any]] = (), deliver: bool = True,
-                 **tables: dict[str, Any]) -> None:
+    def __init__(
+        self,
+        folder: Path,
+        *,
+        pacs: Sequence[dict[str, Any]] = (),
+        ehr: Sequence[dict[str, Any]] = (),
+        deliver: bool = True,
+        **tables: dict[str, Any],
+    ) -> None:
         self.folder = folder
         self.port = free_port()
         self.ae_title = "NODNODE"
@@ -64,9 +71,19 @@ class RunningNode:
 
     def start(self, *, role: str | None = None, **environment: str) -> subprocess.Popen[bytes]:
         """Start all roles under one process, or one role alone."""
-        command = [sys.executable, "-m", "dicom_node", "--config", str(self.config), "serve", *(["--only", role] if role else [])]
+        command = [
+            sys.executable,
+            "-m",
+            "dicom_node",
+            "--config",
+            str(self.config),
+            "serve",
+            *(["--only", role] if role else []),
+        ]
         with self.log_file.open("ab") as log:
-            process = subprocess.Popen(command, stdin=subprocess.DEVNULL, stdout=log, stderr=log, env={**os.environ, **environment})
+            process = subprocess.Popen(
+                command, stdin=subprocess.DEVNULL, stdout=log, stderr=log, env={**os.environ, **environment}
+            )
         if role is None:
             self.process = process
         return process
@@ -84,7 +101,9 @@ class RunningNode:
             probe.settimeout(1)
             return probe.connect_ex(("127.0.0.1", self.port)) == 0
 
-    def __exit__(self, kind: type[BaseException] | None, value: BaseException | None, trace: TracebackType | None) -> None:
+    def __exit__(
+        self, kind: type[BaseException] | None, value: BaseException | None, trace: TracebackType | None
+    ) -> None:
         self.stop()
 
     def stop(self) -> None:
@@ -116,14 +135,21 @@ class RunningNode:
 
     def command(self, *arguments: str, expect: int | None = 0) -> str:
         """Run `dicom-node ...`; returns its output. `expect`: the exit code, None for any."""
-        done = subprocess.run([sys.executable, "-m", "dicom_node", "--config", str(self.config), *arguments], capture_output=True, text=True, timeout=120)
-        assert expect is None or done.returncode == expect, f"{arguments}: exit {done.returncode}\n{done.stdout}\n{done.stderr}"
+        command = [sys.executable, "-m", "dicom_node", "--config", str(self.config), *arguments]
+        done = subprocess.run(command, capture_output=True, text=True, timeout=120)
+        assert expect is None or done.returncode == expect, (
+            f"{arguments}: exit {done.returncode}\n{done.stdout}\n{done.stderr}"
+        )
         return done.stdout + done.stderr
 
     def why(self, study: str) -> dict[str, Any] | None:
         """`status --why STUDY --json`; None while the node knows no such study."""
-        done = subprocess.run([sys.executable, "-m", "dicom_node", "--config", str(self.config), "status", "--why", study, "--json"],
-                              capture_output=True, text=True, timeout=120)
+        done = subprocess.run(
+            [sys.executable, "-m", "dicom_node", "--config", str(self.config), "status", "--why", study, "--json"],
+            capture_output=True,
+            text=True,
+            timeout=120,
+        )
         if done.returncode == 2:
             return None
         value: dict[str, Any] = json.loads(done.stdout)
@@ -146,9 +172,15 @@ class RunningNode:
 
         def there() -> dict[str, Any] | None:
             story = self.why(study)
-            return story if story and story["study"]["state"] in states and story["study"]["revision"] >= revision else None
+            return (
+                story
+                if story and story["study"]["state"] in states and story["study"]["revision"] >= revision
+                else None
+            )
 
-        story: dict[str, Any] = self.until(there, f"study to be {' or '.join(states)} at revision {revision}", timeout_s)
+        story: dict[str, Any] = self.until(
+            there, f"study to be {' or '.join(states)} at revision {revision}", timeout_s
+        )
         return story
 
     def log(self) -> str:

@@ -1,8 +1,7 @@
 """Studies that a test sends, and the systems around the node: a small phantom is made once a session."""
 
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import AbstractContextManager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -13,6 +12,8 @@ import pytest
 from dicom_node.demo.phantom import write_ct_phantom
 from dicom_node.net.scu import Sender
 from inference.phantom import ChestPhantom, NoduleWish, chest_phantom
+from tests.peers.conftest import dcentvfy, dciodvfy, dsrdump, hl7_parse, mllp_receiver, orthanc, pixelmed, storescp  # noqa: F401
+from tests.peers.tools import MllpReceiver, StoreScp
 from tests.running import RunningNode
 
 SMALL = {"spacing_mm": (2.5, 1.45, 1.45), "shape": (122, 248, 248)}
@@ -62,7 +63,9 @@ def empty_chest() -> ChestPhantom:
 def ct_study(tmp_path: Path, chest: ChestPhantom) -> Callable[..., Study]:
     """`ct_study(salt, companions=False)` writes a CT study of its own."""
 
-    def write(salt: str = "a", companions: bool = False, change: Callable[[pydicom.Dataset], None] | None = None) -> Study:
+    def write(
+        salt: str = "a", companions: bool = False, change: Callable[[pydicom.Dataset], None] | None = None
+    ) -> Study:
         files = write_ct_phantom(tmp_path / f"study-{salt}", datetime.now(UTC), chest, salt=salt, companions=companions)
         for file in files if change else ():
             dataset = pydicom.dcmread(file)
@@ -74,20 +77,44 @@ def ct_study(tmp_path: Path, chest: ChestPhantom) -> Callable[..., Study]:
     return write
 
 
-@pytest.fixture
-def hospital(tmp_path: Path, storescp: Any, mllp_receiver: Any) -> dict[str, Any]:
-    """A PACS and an EHR that are not ours, as settings of a node."""
-    return {
-        "pacs": [{"name": "pacs-main", "ae_title": storescp.ae_title, "host": "127.0.0.1", "port": storescp.port}],
-        "ehr": [{"name": "his-main", "host": "127.0.0.1", "port": mllp_receiver.port}],
-    }
+@dataclass
+class Hospital:
+    """A PACS (DCMTK) and an EHR (python-hl7), both not ours."""
+
+    pacs: StoreScp
+    ehr: MllpReceiver
+    messages: list[bytes] = field(default_factory=list)
+
+    @property
+    def settings(self) -> dict[str, Any]:
+        """The tables of a node that sends there."""
+        return {
+            "pacs": [
+                {"name": "pacs-main", "ae_title": self.pacs.ae_title, "host": "127.0.0.1", "port": self.pacs.port}
+            ],
+            "ehr": [{"name": "his-main", "host": "127.0.0.1", "port": self.ehr.port}],
+            "oru": {"after": ["pacs-main"]},
+        }
+
+    def objects(self, modality: str) -> list[pydicom.Dataset]:
+        """What the PACS holds of one modality, in order of arrival."""
+        found = [pydicom.dcmread(f) for f in sorted(self.pacs.files(), key=lambda f: f.stat().st_mtime_ns)]
+        return [d for d in found if d.Modality == modality]
+
+    def next_message(self) -> bytes:
+        """The next message that the EHR got."""
+        self.messages.append(self.ehr.message().content)
+        return self.messages[-1]
 
 
 @pytest.fixture
-def node(tmp_path: Path, hospital: dict[str, Any]) -> Iterator[RunningNode]:
+def hospital(storescp: Callable[..., StoreScp], mllp_receiver: Callable[..., MllpReceiver]) -> Hospital:  # noqa: F811
+    """Both started."""
+    return Hospital(storescp("-pm"), mllp_receiver())
+
+
+@pytest.fixture
+def node(tmp_path: Path, hospital: Hospital) -> Iterator[RunningNode]:
     """A running node with that hospital around it."""
-    with RunningNode(tmp_path / "node", **hospital) as running:
+    with RunningNode(tmp_path / "node", **hospital.settings) as running:
         yield running
-
-
-Starter = Callable[..., AbstractContextManager[RunningNode]]
