@@ -34,6 +34,7 @@ EXIT: Final[dict[type[BaseException], int]] = {
     Superseded: 3,
     IllegalMove: 3,
     LedgerOutdated: 3,
+    errors.PortUnavailable: 4,
     errors.NotReached: 4,
     errors.NoAnswer: 4,
     errors.Refused: 4,
