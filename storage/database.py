@@ -47,6 +47,8 @@ class Database:
             LedgerMissing, LedgerCorrupt, LedgerPlace.
         """
         self.path = path
+        self._file: tuple[int, int] | None = None
+        self._anchor: sqlite3.Connection | None = None
         refuse_network_file_system(path)
         self._engine = sa.create_engine(
             "sqlite+pysqlite://",
@@ -58,8 +60,12 @@ class Database:
         )
         event.listen(self._engine, "begin", _begin)
         try:
+            self._anchor = self._connect()  # held to the end: the number of an open file is never given to another
             with self.read() as sql:
                 sql.execute(sa.text("SELECT count(*) FROM sqlite_master"))
+        except sqlite3.DatabaseError as fault:
+            self.close()
+            raise self._translated(fault) from fault
         except BaseException:
             self.close()
             raise
@@ -102,21 +108,17 @@ class Database:
             timeout=BUSY_TIMEOUT_S,
             isolation_level=None,
             check_same_thread=False,
-            factory=_Connection,
         )
         for pragma in ("journal_mode=WAL", "synchronous=FULL", "foreign_keys=ON"):
             connection.execute(f"PRAGMA {pragma}")
-        if _inode(self.path) != before:
+        self._file = self._file or before
+        if not before == _inode(self.path) == self._file:
             connection.close()
             raise self._replaced()
-        assert isinstance(connection, _Connection)
-        connection.inode = before
         return connection
 
     def _check_same_file(self, sql: sa.Connection) -> None:
-        driver = sql.connection.driver_connection
-        assert isinstance(driver, _Connection)
-        if _inode(self.path) != driver.inode:
+        if _inode(self.path) != self._file:
             sql.invalidate()
             raise self._replaced()
 
@@ -192,12 +194,9 @@ class Database:
     def close(self) -> None:
         """Give back all connections."""
         self._engine.dispose()
-
-
-class _Connection(sqlite3.Connection):
-    """A connection that knows which file it has open."""
-
-    inode: tuple[int, int] | None = None
+        if self._anchor is not None:
+            self._anchor.close()
+            self._anchor = None
 
 
 def create_database(path: Path) -> Database:

@@ -50,7 +50,7 @@ def arrival(
         file=f"images/{sop}.dcm",
         size=1000,
         sha256=f"digest of {sop}",
-        header='{"n":%d}' % number,
+        header=f'{{"n":{number}}}',
         identity=ANNA,
         accession="ACC1",
         folder=f"studies/ab/{study}",
