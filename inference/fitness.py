@@ -122,6 +122,7 @@ def judge(view: SeriesView, rules: Select, models: frozenset[str], study_words: 
     if ("nodule" if kind == "ct" else "radiograph") not in models:
         what = "CT" if kind == "ct" else "chest X-rays"
         return Judged(view, kind, "declined", Reason("no_model", f"no model for {what} is installed"))
+    images = [h for h in images if (h.sop_class_uid == CT) == (kind == "ct")]
     return _judge_ct(view, images, rules) if kind == "ct" else _judge_radiographs(view, images, rules)
 
 
@@ -201,22 +202,28 @@ def _moment(text: str, zone: tzinfo) -> datetime | None:
 
 
 def _judge_ct(view: SeriesView, images: Sequence[Header], rules: Select) -> Judged:
+    """All that stands against reading it, the reason that no resending can mend first."""
+    reasons = [_not_a_scan(images)]
+    stack = None
     try:
-        stack = geometry.without_repeats(geometry.stack_headers(images), _same_as_far_as_known)
+        stack = geometry.stack_headers(images)
+        reasons += [_not_axial(stack), _too_thick(stack, rules)]
+        stack = geometry.without_repeats(stack, _same_as_far_as_known)
+        if stack.gaps and rules.gap == "partial":
+            stack = geometry.largest_run(stack)
+        reasons += _against_stack(stack, rules)
     except Unfit as error:
-        early = _not_a_scan(images)
-        return Judged(view, "ct", "declined", early or Reason(error.code, error.what))
-    reasons = _against_ct(stack, images, rules)
-    if reasons:
-        return Judged(
-            view, "ct", "declined", Reason(reasons[0].code, "; ".join(dict.fromkeys(r.text for r in reasons))), stack
-        )
-    foreign = tuple(
+        reasons.append(Reason(error.code, error.what))
+    against = [reason for reason in reasons if reason is not None]
+    if against:
+        told = "; ".join(dict.fromkeys(reason.text for reason in against))
+        return Judged(view, "ct", "declined", Reason(against[0].code, told), stack)
+    foreign = [
         LeftOut(h.sop_instance_uid, "of a class that is not read with the series")
         for h in view.headers
         if h.sop_class_uid != CT
-    )
-    return Judged(view, "ct", stack=stack, left_out=(*stack.left_out, *foreign))
+    ]
+    return Judged(view, "ct", stack=stack, left_out=(*(stack.left_out if stack else ()), *foreign))
 
 
 def _same_as_far_as_known(one: Header, other: Header) -> bool:
@@ -224,21 +231,16 @@ def _same_as_far_as_known(one: Header, other: Header) -> bool:
     return same_digest(one, other) or not (one.pixel_sha256 and other.pixel_sha256)
 
 
-def _against_ct(stack: Stack, images: Sequence[Header], rules: Select) -> list[Reason]:
-    """All that stands against reading this stack, the reason that no resending can mend first."""
-    reasons = [r for r in (_not_a_scan(images), _not_axial(stack), _too_thick(stack, rules)) if r is not None]
-    checks = [geometry.need_straight, geometry.need_even]
-    if rules.gap == "refuse":
-        checks.insert(1, geometry.need_whole)
-    for check in checks:
+def _against_stack(stack: Stack, rules: Select) -> list[Reason | None]:
+    reasons: list[Reason | None] = []
+    for check in (geometry.need_straight, geometry.need_whole, geometry.need_even, geometry.need_one_frame):
         if check is geometry.need_even and stack.gaps:
-            continue  # a gap is never even; with gap = "partial" the longest part is looked at when it is assembled
+            continue  # a gap is never even
         try:
             check(stack)
         except Unfit as error:
             reasons.append(Reason(error.code, error.what))
-    spacing = _too_far_apart(stack, rules)
-    return reasons + ([spacing] if spacing and "too_thick" not in (r.code for r in reasons) else [])
+    return [*reasons, _too_far_apart(stack, rules)]
 
 
 def _not_a_scan(images: Sequence[Header]) -> Reason | None:
@@ -291,7 +293,8 @@ def _too_thick(stack: Stack, rules: Select) -> Reason | None:
 
 
 def _too_far_apart(stack: Stack, rules: Select) -> Reason | None:
-    if stack.step_mm <= rules.thickness_mm_max + THICKNESS_SLACK_MM:
+    limit = rules.thickness_mm_max + THICKNESS_SLACK_MM
+    if stack.step_mm <= limit or _too_thick(stack, rules) is not None:
         return None
     return Reason(
         "spacing", f"slices lie {number(stack.step_mm)} mm apart; up to {number(rules.thickness_mm_max)} mm are read"

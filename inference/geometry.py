@@ -30,9 +30,8 @@ SAME_PLACE_MM: Final = 0.01  # nearer slices lie at one position: no scanner ste
 SAME_ORIENTATION: Final = 0.01  # difference of direction cosines, 0.6 degrees: rounding, no second orientation
 UNIT_ERROR_MAX: Final = 0.02  # direction cosines with two decimals still pass
 GAP_STEPS: Final = 1.5  # a distance of this many steps lacks a slice
-JITTER_SHARE_MAX: Final = (
-    0.1  # of a step, off the even grid: positions rounded to 0.1 mm at 0.625 mm steps are within it
-)
+JITTER_MM_MIN: Final = 0.12  # always tolerated: positions rounded to 0.1 mm, at both ends of the grid and between
+JITTER_SHARE_MAX: Final = 0.1  # of a step, off the even grid
 TILT_DEG_MAX: Final = 0.5  # 2.6 mm of shear over 300 mm; the affine carries what is below
 SHIFT_MM_MAX: Final = 0.5  # sideways, off the straight line
 STRAY_SLICES_MAX: Final = 3  # of another orientation in one series: localizers that don't say so
@@ -354,11 +353,22 @@ def need_even(stack: Stack) -> None:
     """
     if len(stack.headers) < 2:
         raise TooFewSlices("the series holds a single slice")
-    if stack.jitter_mm > JITTER_SHARE_MAX * stack.step_mm:
+    if stack.jitter_mm > max(JITTER_MM_MIN, JITTER_SHARE_MAX * stack.step_mm):
         steps = np.diff(stack.along_mm)
         raise UnevenSpacing(
             f"the distance between slices varies from {number(float(steps.min()))} to {number(float(steps.max()))} mm"
         )
+
+
+def need_one_frame(stack: Stack) -> None:
+    """Two frames of reference are two volumes; one of its own in every slice is only what some de-identifiers leave.
+
+    Raises:
+        NotOneVolume: there are two or more, each of several slices.
+    """
+    frames = {h.frame_of_reference_uid for h in stack.headers}
+    if 1 < len(frames) <= len(stack.headers) / 2:
+        raise NotOneVolume(f"{len(frames)} frames of reference in one series", stack.headers[0].series_instance_uid)
 
 
 def affine_of(stack: Stack) -> npt.NDArray[np.float64]:

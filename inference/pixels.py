@@ -116,10 +116,10 @@ def hu_of(stored: npt.NDArray[Any], slope: float, intercept: float) -> tuple[npt
     """
     if slope == 0:
         raise NotHounsfield("the rescale slope is 0")
-    if slope == 1 and intercept.is_integer() and abs(intercept) < 2**20:
+    if slope == 1 and float(intercept).is_integer() and abs(intercept) < 2**20:
         scaled = stored.astype(np.int32) + np.int32(intercept)
     else:
-        scaled = np.rint(np.clip(stored * slope + intercept, -(2**30), 2**30)).astype(np.int32)
+        scaled = np.rint(np.clip(stored.astype(np.float64) * slope + intercept, -(2**30), 2**30)).astype(np.int32)
     low, high = -(2**15), 2**15 - 1
     if low <= int(scaled.min()) and int(scaled.max()) <= high:
         return scaled.astype(np.int16), 0
@@ -299,7 +299,7 @@ def _modality(values: Values, stored: npt.NDArray[Any], signed: bool) -> npt.NDA
         if table is not None:
             return table.look_up(stored)
     slope, intercept = values.decimal("RescaleSlope"), values.decimal("RescaleIntercept")
-    return np.asarray(stored * (slope or 1.0) + (intercept or 0.0), np.float64)
+    return stored.astype(np.float64) * (slope or 1.0) + (intercept or 0.0)
 
 
 def _voi(

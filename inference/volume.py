@@ -13,7 +13,7 @@ import numpy as np
 import numpy.typing as npt
 
 from inference import geometry
-from inference.errors import NotHounsfield, NotOneVolume
+from inference.errors import NotHounsfield
 from inference.findings import LeftOut
 from inference.geometry import Stack, number
 from inference.headers import Header
@@ -101,16 +101,28 @@ def plan_volume(
     Raises:
         NotOneVolume, NoGeometry, OnlyLocalizer: as in `geometry`; the text says why.
     """
-    stack = geometry.without_repeats(geometry.stack_headers(headers), same or same_digest)
-    odd: list[Oddity] = []
+    whole = geometry.stack_headers(headers)
+    stack = geometry.without_repeats(whole, same or same_digest)
+    odd = [*_notes("duplicates", stack.left_out[len(whole.left_out) :]), *_notes("left_out", whole.left_out)]
     if stack.gaps and gap == "partial":
         odd += [Oddity("gap", g.text, g.mm, g.sop_instance_uids) for g in stack.gaps]
         stack = geometry.largest_run(stack)
     geometry.need_whole(stack)
     geometry.need_straight(stack)
     geometry.need_even(stack)
-    _need_one_frame(stack)
+    geometry.need_one_frame(stack)
     return Plan(stack, (*odd, *_oddities(stack)))
+
+
+def _notes(code: str, left_out: Sequence[LeftOut]) -> list[Oddity]:
+    """One note for each reason why images were left out."""
+    by_reason: dict[str, list[str]] = {}
+    for left in left_out:
+        by_reason.setdefault(left.why, []).append(left.sop_instance_uid)
+    return [
+        Oddity(code, f"{len(uids)} image{'s' if len(uids) > 1 else ''} left out: {why}", None, tuple(uids))
+        for why, uids in by_reason.items()
+    ]
 
 
 def same_digest(one: Header, other: Header) -> bool:
@@ -129,23 +141,8 @@ def _pixels_as_sent(header: Header) -> tuple[object, ...]:
     )
 
 
-def _need_one_frame(stack: Stack) -> None:
-    """Two frames of reference are two volumes; one of its own in every slice is only what some de-identifiers leave."""
-    frames = {h.frame_of_reference_uid for h in stack.headers}
-    if 1 < len(frames) <= len(stack.headers) / 2:
-        raise NotOneVolume(f"{len(frames)} frames of reference in one series", stack.headers[0].series_instance_uid)
-
-
 def _oddities(stack: Stack) -> list[Oddity]:
     odd: list[Oddity] = []
-    repeated = tuple(left.sop_instance_uid for left in stack.left_out if left.why.startswith("the same pixels"))
-    strays = tuple(left.sop_instance_uid for left in stack.left_out if left.sop_instance_uid not in repeated)
-    if repeated:
-        said = "image repeats another" if len(repeated) == 1 else "images repeat others"
-        odd.append(Oddity("duplicates", f"{len(repeated)} {said} at the same position; left out", None, repeated))
-    if strays:
-        said = "image that is" if len(strays) == 1 else "images that are"
-        odd.append(Oddity("left_out", f"{len(strays)} {said} no part of the stack; left out", None, strays))
     if len({h.frame_of_reference_uid for h in stack.headers}) > 1:
         odd.append(
             Oddity(
