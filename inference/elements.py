@@ -98,7 +98,8 @@ def read_to_pixels(path: Path, tags: Sequence[int] | None) -> OpenDataset:
         file.close()
         if isinstance(error, MemoryError | RecursionError):
             raise NotDicom("its data set is nested too deeply or too large to read", path.name) from error
-        if isinstance(error, NotDicom | OSError) or not isinstance(error, Exception):
+        from_disk = isinstance(error, OSError) and error.errno is not None  # pydicom raises OSError for structure too
+        if isinstance(error, NotDicom) or from_disk or not isinstance(error, Exception):
             raise
         # pydicom raises whatever a broken structure provokes; all of it means the same here
         raise NotDicom(f"no DICOM data set can be read ({type(error).__name__})", path.name) from error

@@ -176,6 +176,13 @@ def test_sequences_nested_a_thousand_deep_are_refused(tmp_path: Path) -> None:
         read_header(path)
 
 
+def test_a_sequence_that_ends_in_the_middle_of_a_tag_is_no_fault_of_the_disk(tmp_path: Path) -> None:
+    path = tmp_path / "x.dcm"
+    path.write_bytes(bare(*IDENTITY, struct.pack("<HH2sHL", 0x40, 0x275, b"SQ", 0, 0xFFFFFFFF) + b"\xfe\xff\x00"))
+    with pytest.raises(NotDicom):
+        read_header(path)
+
+
 def test_a_deflated_bomb_is_refused_and_an_honest_one_read(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     path = tmp_path / "x.dcm"
     stream = zlib.compressobj(wbits=-15)
@@ -243,7 +250,7 @@ def test_no_odd_file_does_more_than_be_no_dicom(shared_data: Path) -> None:
         ("chrH31", "Yamada^Tarou=山田^太郎=やまだ^たろう"),
         ("chrH32", "ﾔﾏﾀﾞ^ﾀﾛｳ=山田^太郎=やまだ^たろう"),
         ("chrI2", "Hong^Gildong=洪^吉洞=홍^길동"),
-        ("chrRuss", "Люкceмбypг"),
+        ("chrRuss", "Люкceмбypг"),  # noqa: RUF001 - the file mixes Cyrillic and Latin letters
         ("chrX1", "Wang^XiaoDong=王^小東="),
         ("chrX2", "Wang^XiaoDong=王^小东="),
         ("chrGreek", "Διονυσιος"),
