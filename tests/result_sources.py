@@ -346,6 +346,8 @@ HOSTILE: Mapping[str, Mapping[str, bytes | str | None]] = {
     "lone ISO 2022 IR 100": {"SpecificCharacterSet": "ISO 2022 IR 100", "PatientName": "M\xfcller".encode("latin-1")},
     "offset from UTC": {"TimezoneOffsetFromUTC": "+0900"},
     "offset that is none": {"TimezoneOffsetFromUTC": "CET"},
+    "de-identified, method as codes": {"PatientIdentityRemoved": "YES"},
+    "de-identified": {"PatientIdentityRemoved": "YES", "DeidentificationMethod": "DCM:113100\\DCM:113105"},
     "decimal comma": {"SliceThickness": "1,25", "ImagePositionPatient": None},
     "no slice thickness": {"SliceThickness": None},
     "empty slice thickness": {"SliceThickness": ""},

@@ -32,7 +32,10 @@ from dicom_node.results.context import MODEL, ResultContext, Written, write
 from dicom_node.results.errors import ResultError, SourcesDisagree, SourceUnusable
 from dicom_node.results.uids import uid
 
-# Copied verbatim where the source has them (PS3.3 C.7.1.1, C.7.2.1, C.7.2.2 and SOP Common).
+# Copied verbatim where the source has them (PS3.3 C.7.1.1, C.7.2.1, C.7.2.2 and SOP Common): what a result is filed
+# under, and
+# that the images are de-identified. No more of the patient's state than that (weight, history) goes into another
+# object.
 IDENTITY: Final = tuple(
     Tag(keyword)
     for keyword in (
@@ -44,6 +47,8 @@ IDENTITY: Final = tuple(
         "PatientBirthDate",
         "PatientSex",
         "PatientAge",
+        "PatientIdentityRemoved",
+        "DeidentificationMethod",
         "StudyInstanceUID",
         "StudyID",
         "StudyDate",
@@ -341,6 +346,8 @@ def seal(kind: str, dataset: Dataset, shadow: Shadow, context: ResultContext, pa
             keep = {t: e for t, e in shadow.identity.elements.items() if t != Tag("AccessionNumber")}
         else:
             keep = dict(shadow.identity.elements)
+        if shadow.identity.text("PatientIdentityRemoved") and Tag("DeidentificationMethod") not in keep:
+            dataset.DeidentificationMethod = "see the images"  # type 1C; theirs is a sequence of codes
         content = _encode(dataset, keep, shadow.identity.character_set)
         _look(content, keep, kind)
     return write(kind, dataset, content, path)
