@@ -193,11 +193,15 @@ def _used_bits(pixels: npt.NDArray[Any], layout: Layout) -> npt.NDArray[Any]:
 
 def _encapsulated(opened: OpenDataset, layout: Layout) -> npt.NDArray[Any]:
     plugin = DECODERS.get(opened.transfer_syntax_uid)
-    name = UID(opened.transfer_syntax_uid).name
     if plugin is None or opened.pixels is None:
-        raise CannotDecode(f"no decoder for the transfer syntax {name}")
+        raise CannotDecode(f"no decoder for the transfer syntax {syntax_name(opened.transfer_syntax_uid)}")
     opened.file.seek(opened.pixels.start)
     return decode_frame(opened.file.read(), opened.transfer_syntax_uid, layout)
+
+
+def syntax_name(uid: str) -> str:
+    """A transfer syntax as PS3.6 names it; an unknown one by its UID."""
+    return str(UID(uid).name)
 
 
 def decode_frame(encapsulated: bytes, transfer_syntax_uid: str, layout: Layout) -> npt.NDArray[Any]:
@@ -208,7 +212,7 @@ def decode_frame(encapsulated: bytes, transfer_syntax_uid: str, layout: Layout) 
     Raises:
         CannotDecode: it can't, or gives another size than the header names.
     """
-    name = UID(transfer_syntax_uid).name
+    name = syntax_name(transfer_syntax_uid)
     options: dict[str, Any] = {
         "rows": layout.rows,
         "columns": layout.columns,
