@@ -38,13 +38,14 @@ from dicom_node.results.context import Device
 from inference.errors import UnreadableReading
 from inference.findings import Reading, Reason
 from inference.kept import load_reading
-from storage.errors import LedgerCorrupt, LedgerMissing, LedgerReplaced, StorageError
+from storage.errors import LedgerCorrupt, LedgerMissing, LedgerReplaced, SpoolFull, StorageError
 from storage.ledger import Ledger
 from storage.rows import NewResult, SeriesRow, StudyClaim, StudyView
 from storage.spool import Spool, make_folder
 from storage.states import Outcome, StudyMove
 
 FATAL: Final = (LedgerReplaced, LedgerMissing, LedgerCorrupt)
+DISK_WAIT_S: Final = 60.0
 _MAY_WAIT: Final = "lungs_may_complete"
 _ROUNDS_MAX: Final = 500  # series of one study; each round settles at least one
 
@@ -118,6 +119,10 @@ class Worker:
             self._do(claim)
         except LostLease:
             event("study.lost", logging.WARNING, study=claim.study_number)
+        except SpoolFull as full:  # no fault of the study: it waits for room
+            alarm("disk_full", study=claim.study_number, why=full.what)
+            later = self._clock() + timedelta(seconds=DISK_WAIT_S)
+            self._give_back(claim, StudyMove.RETRY, counted=False, why=full.what, not_before=later)
         except FATAL:
             raise  # the ledger is gone or another: the role ends
         except StorageError as lost:
