@@ -12,6 +12,7 @@ from typing import Any, Final
 
 import numpy as np
 import numpy.typing as npt
+
 from inference.errors import CannotDecode
 from inference.pixels import Layout, decode_frame, syntax_name
 
