@@ -22,7 +22,7 @@ from highdicom.coding_schemes import CodingSchemeIdentificationItem
 from pydicom import dcmread
 from pydicom.dataset import Dataset
 from pydicom.sr.codedict import codes as dcm
-from pydicom.uid import ExplicitVRLittleEndian
+from pydicom.uid import UID, ExplicitVRLittleEndian
 
 from config.codes import DEFAULT, Code, Codes
 from dicom_node.results import shadow as shadows
@@ -89,7 +89,7 @@ def write_sr(
         root = _tree(report, groups, context, codes)
         root.ContentSequence.append(_qualitative(report, shadow, context, codes))
         document = hd.sr.Comprehensive3DSR(
-            evidence=[*shadow.datasets, *(_referable(s, shadow.datasets[0]) for s in segmented.values())],
+            evidence=[*_images_first(shadow), *(_referable(s, shadow.datasets[0]) for s in segmented.values())],
             content=root,
             series_instance_uid=uid("sr series", context.key),
             series_number=SERIES_NUMBER,
@@ -115,6 +115,24 @@ def _sources(read: Sequence[Reading], files: Mapping[str, Path]) -> shadows.Shad
         if reading.slices_read
     ]
     return shadows.joined(parts or [shadows.references(files, sorted(files))])
+
+
+def _images_first(shadow: shadows.Shadow) -> list[Dataset]:
+    """highdicom looks up the class of the first, and of that one alone: it must know it.
+
+    Raises:
+        SourceUnusable: no image of a class that the standard has.
+    """
+    images = {str(d.SOPInstanceUID) for d in shadow.datasets if _is_image(d.SOPClassUID)}
+    if not images:
+        which = str(shadow.datasets[0].StudyInstanceUID)
+        raise SourceUnusable("no image of a class that the standard knows", which, "a report needs one to point at")
+    return sorted(shadow.datasets, key=lambda d: str(d.SOPInstanceUID) not in images)
+
+
+def _is_image(sop_class_uid: str) -> bool:
+    known = UID(sop_class_uid)
+    return "Image Storage" in known.name and not known.is_retired
 
 
 def _tree(report: Report, groups: Sequence[_Group], context: ResultContext, codes: Codes) -> Dataset:

@@ -1,5 +1,8 @@
 """Results carry patient and study byte for byte as the images do, whatever stands there."""
 
+import os
+import subprocess
+import sys
 from collections.abc import Callable
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta, timezone
@@ -15,6 +18,7 @@ from dicom_node.results.note import Rejection, write_note
 from dicom_node.results.seg import write_seg
 from dicom_node.results.shadow import IDENTITY, ascii_text, planes, references, unconcerned
 from dicom_node.results.sr import write_sr
+from tests.conftest import REPOSITORY
 from tests.result_sources import (
     CONTEXT,
     HOSTILE_NAMES,
@@ -81,12 +85,26 @@ def test_the_encoding_of_the_images_does_not_matter(tmp_path: Path, syntax: str)
 
 def test_two_builds_have_the_same_bytes(tmp_path: Path) -> None:
     series = ct_series(tmp_path / "ct")
-    once, again = (
-        [p.read_bytes() for p in all_results(series, made)]
-        for made in (tmp_path / "a", tmp_path / "b")
-        if not made.mkdir()
+    builds = []
+    for name in ("once", "again"):
+        (tmp_path / name).mkdir()
+        builds.append([path.read_bytes() for path in all_results(series, tmp_path / name)])
+    assert builds[0] == builds[1]
+
+
+def test_another_process_makes_the_same_bytes(tmp_path: Path) -> None:
+    """A retry after a crash is another process, with another seed of Python's hashes."""
+    code = (
+        "import sys; from pathlib import Path; from tests.result_sources import ct_series\n"
+        "from tests.unit.dicom_node.test_results_shadow import all_results\n"
+        "all_results(ct_series(Path(sys.argv[1]) / 'ct'), Path(sys.argv[1]))"
     )
-    assert once == again
+    for seed in ("1", "2"):
+        (tmp_path / seed).mkdir()
+        command = [sys.executable, "-c", code, str(tmp_path / seed)]
+        subprocess.run(command, check=True, cwd=REPOSITORY, env={**os.environ, "PYTHONHASHSEED": seed})
+    for name in ("seg.dcm", "sr.dcm", "note.dcm"):
+        assert (tmp_path / "1" / name).read_bytes() == (tmp_path / "2" / name).read_bytes()
 
 
 def test_the_time_of_a_result_is_in_the_offset_of_the_images(tmp_path: Path) -> None:

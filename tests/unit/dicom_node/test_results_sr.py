@@ -322,3 +322,13 @@ def test_bytes_do_not_hang_on_the_order_of_the_files_given(tmp_path: Path, serie
     orders: Sequence[dict[str, Path]] = [dict(series.files), dict(reversed(series.files.items()))]
     written = [write_sr(report, files, {}, CONTEXT, tmp_path / "sr.dcm").sha256 for files in orders]
     assert written[0] == written[1]
+
+
+def test_objects_of_private_classes_in_the_study_are_evidence_but_never_all_of_it(tmp_path: Path) -> None:
+    private = {"SOPClassUID": "1.2.276.0.19.55.1"}
+    report = report_of(not_read=[NotRead("1.2.3.4.5.6", "CT", "declined", GAP)], reason=GAP)
+    mixed = ct_series(tmp_path / "mixed", slices=2, per_slice=[private])
+    assert evidence(write(report, mixed, tmp_path)) == set(mixed.order)
+    alone = ct_series(tmp_path / "alone", slices=2, per_slice=[private, private])
+    with pytest.raises(SourceUnusable, match="no image of a class"):
+        write(report, alone, tmp_path)
