@@ -60,7 +60,9 @@ class Entry(BaseModel):
         """
         values = self.parameters.get(name)
         if not isinstance(values, tuple):
-            raise ConfigurationError(f"no parameter {name} that is a list of numbers", self.name, "put the catalogue right")
+            raise ConfigurationError(
+                f"no parameter {name} that is a list of numbers", self.name, "put the catalogue right"
+            )
         return tuple(float(value) for value in values)
 
 
@@ -99,8 +101,10 @@ def _entry_of(table: Mapping[str, object], path: Path) -> Entry:
         raise ConfigurationError(faults, which, "put the entry right") from error
     if entry.kind == "classical" and entry.sha256 != parameters_digest(entry.parameters):
         raise ConfigurationError(
-            f"sha256 is not that of its parameters ({parameters_digest(entry.parameters)})", which,
-            "raise its version and write the new digest")
+            f"sha256 is not that of its parameters ({parameters_digest(entry.parameters)})",
+            which,
+            "raise its version and write the new digest",
+        )
     return entry
 
 

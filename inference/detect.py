@@ -9,6 +9,7 @@ Works on the lungs' box at 1 mm; coarser scales on a half and a quarter of that 
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import Final
 
 import numpy as np
@@ -70,21 +71,24 @@ class DotDetector:
                 grid_mm *= 2
             rest = (scale_mm**2 - smoothed_mm2) ** 0.5 / grid_mm
             smooth = ndi.gaussian_filter(hu, rest, truncate=3)
-            response = on_device(lambda device: dot_response(smooth, inside >= 0.5, device), self._device)
+            response = on_device(partial(dot_response, smooth, inside >= 0.5), self._device)
             peaks += _peaks(response * np.float32((scale_mm / grid_mm) ** 2), grid_mm, scale_mm)
         progress("detect", len(self._scales_mm), len(self._scales_mm))
         middle = start + (np.array(volume.hu[box].shape) - 1) / 2
-        return tuple(
-            Spot(tuple(middle + peak.place_mm / spacing), peak.response, peak.scale_mm * _DIAMETER_PER_SCALE)
-            for peak in strongest(peaks, self._candidates_max)
-        )
+        spots: list[Spot] = []
+        for peak in strongest(peaks, self._candidates_max):
+            k, j, i = (float(at) for at in middle + peak.place_mm / spacing)
+            spots.append(Spot((k, j, i), peak.response, peak.scale_mm * _DIAMETER_PER_SCALE))
+        return spots
 
 
 def _grid_of(scale_mm: float) -> float:
     return next(grid for least, grid in reversed(_GRIDS_MM) if scale_mm >= least)
 
 
-def _box(mask: npt.NDArray[np.bool_], spacing_mm: npt.NDArray[np.float64]) -> tuple[npt.NDArray[np.int64], tuple[slice, ...]]:
+def _box(
+    mask: npt.NDArray[np.bool_], spacing_mm: npt.NDArray[np.float64]
+) -> tuple[npt.NDArray[np.int64], tuple[slice, ...]]:
     """The box of a mask with a margin, and the index of its first voxel."""
     low, high = [], []
     for axis, mm in enumerate(spacing_mm):
@@ -130,7 +134,9 @@ def dot_response(smooth: Array, inside: npt.NDArray[np.bool_], device: torch.dev
     kk, jj, ii = curved(k), curved(j), curved(i)
 
     def mixed(one: int, other: int) -> torch.Tensor:
-        return (values[at + one + other] + values[at - one - other] - values[at + one - other] - values[at - one + other]) / 4
+        return (
+            values[at + one + other] + values[at - one - other] - values[at + one - other] - values[at - one + other]
+        ) / 4
 
     kj, ki, ji = mixed(k, j), mixed(k, i), mixed(j, i)
     mean = (kk + jj + ii) / 3

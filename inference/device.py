@@ -31,7 +31,9 @@ def choose_device(name: str) -> torch.device:
         return torch.device("cuda")
     if name == "auto":
         return CPU
-    raise NoDevice(f"CUDA does not compute: {fault}", "read.device = cuda", "look at the driver, or set read.device = auto")
+    raise NoDevice(
+        f"CUDA does not compute: {fault}", "read.device = cuda", "look at the driver, or set read.device = auto"
+    )
 
 
 def _cuda_fault() -> str:

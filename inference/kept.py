@@ -59,10 +59,14 @@ def load_reading(path: Path) -> Reading:
     try:
         kept = json.loads(path.read_bytes())
         if kept["format"] != FORMAT:
-            raise UnreadableReading(f"format {kept['format']}, this software writes {FORMAT}", path.name, "read the series again")
+            raise UnreadableReading(
+                f"format {kept['format']}, this software writes {FORMAT}", path.name, "read the series again"
+            )
         return reading_from_json(kept["reading"])
     except (ValueError, KeyError, TypeError, zlib.error) as error:
-        raise UnreadableReading(f"not a kept reading ({type(error).__name__})", path.name, "read the series again") from error
+        raise UnreadableReading(
+            f"not a kept reading ({type(error).__name__})", path.name, "read the series again"
+        ) from error
 
 
 def reading_to_json(reading: Reading) -> dict[str, Any]:
@@ -92,7 +96,9 @@ def reading_from_json(plain: Mapping[str, Any]) -> Reading:
             "slices_read": tuple(plain["slices_read"]),
             "slices_left_out": tuple(LeftOut(**left) for left in plain["slices_left_out"]),
             "quality": tuple(plain["quality"]),
-            "candidates": tuple(Candidate(**{**c, "centre_lps_mm": tuple(c["centre_lps_mm"])}) for c in plain["candidates"]),
+            "candidates": tuple(
+                Candidate(**{**c, "centre_lps_mm": tuple(c["centre_lps_mm"])}) for c in plain["candidates"]
+            ),
         }
     )
 
@@ -116,7 +122,9 @@ def report_from_json(plain: Mapping[str, Any]) -> Report:
         **{
             **plain,
             "readings": tuple(reading_from_json(reading) for reading in plain["readings"]),
-            "not_read": tuple(NotRead(**{**series, "reason": Reason(**series["reason"])}) for series in plain["not_read"]),
+            "not_read": tuple(
+                NotRead(**{**series, "reason": Reason(**series["reason"])}) for series in plain["not_read"]
+            ),
             "reason": _reason(plain["reason"]),
             "notes": tuple(plain["notes"]),
         }
@@ -127,7 +135,9 @@ def _plain(item: Any) -> Any:
     """A flat dataclass as JSON data; None stays."""
     if item is None:
         return None
-    return {name: list(value) if isinstance(value, tuple) else value for name, value in dataclasses.asdict(item).items()}
+    return {
+        name: list(value) if isinstance(value, tuple) else value for name, value in dataclasses.asdict(item).items()
+    }
 
 
 def _reason(plain: Mapping[str, str] | None) -> Reason | None:

@@ -165,7 +165,7 @@ def _on_grid(
     return labels
 
 
-def _touching(mask: Mask, where: Mask) -> tuple[npt.NDArray[np.int32], npt.NDArray[np.bool_]]:
+def _touching(mask: Mask, where: Mask) -> tuple[npt.NDArray[np.signedinteger], Mask]:
     """In-plane components of a mask, and which of them touch `where`."""
     parts, count = ndi.label(mask, _IN_PLANE)
     touch = np.zeros(count + 1, bool)
@@ -213,9 +213,7 @@ def _vessels(body: Mask, cell_mm: Spacing) -> float:
     return float(small / (body.sum() * cell_mm[1] * cell_mm[2] / 1e4))
 
 
-def _airways(
-    air: npt.NDArray[np.float32], inside: Mask, lung: Mask, cell_mm: Spacing, headwards: int
-) -> Mask:
+def _airways(air: npt.NDArray[np.float32], inside: Mask, lung: Mask, cell_mm: Spacing, headwards: int) -> Mask:
     """Trachea and large bronchi: grown from the trachea at the highest threshold that doesn't leak; empty without one."""
     trachea = _trachea(air, inside, lung, cell_mm, headwards)
     ways = trachea
@@ -230,9 +228,7 @@ def _airways(
     return ways
 
 
-def _trachea(
-    air: npt.NDArray[np.float32], inside: Mask, lung: Mask, cell_mm: Spacing, headwards: int
-) -> Mask:
+def _trachea(air: npt.NDArray[np.float32], inside: Mask, lung: Mask, cell_mm: Spacing, headwards: int) -> Mask:
     """The longest stack of small, round, dark, central pieces of air in the head half of the lungs and above."""
     slices, columns = np.flatnonzero(lung.any(axis=(1, 2))), np.flatnonzero(lung.any(axis=(0, 1)))
     middle, centre = (slices[0] + slices[-1]) / 2, (columns[0] + columns[-1]) / 2
@@ -248,8 +244,11 @@ def _trachea(
             area = piece.sum() * cell_mm[1] * cell_mm[2]
             off_centre = abs((cols.start + cols.stop - 1) / 2 - centre) * cell_mm[2]
             if (
-                50 < area < 800 and max(height, width) < 45 and area > height * width / 2
-                and off_centre < 40 and least[number - 1] < -900
+                50 < area < 800
+                and max(height, width) < 45
+                and area > height * width / 2
+                and off_centre < 40
+                and least[number - 1] < -900
             ):
                 pieces[k, rows, cols] |= piece
     stacks, count = ndi.label(pieces, np.ones((3, 3, 3)))

@@ -81,11 +81,16 @@ def _key_slice(volume: Volume, mask: MaskCrop, key: int, spacing_mm: tuple[float
     """The slice of largest area and a circle around the outline there (PS3.3 C.18.6.1.2: pixel corners count)."""
     rows, columns = np.nonzero(mask.voxels[key])
     centre_row, centre_column = (rows.min() + rows.max()) / 2, (columns.min() + columns.max()) / 2
-    reach_mm = np.hypot((np.abs(rows - centre_row) + 0.5) * spacing_mm[0], (np.abs(columns - centre_column) + 0.5) * spacing_mm[1])
+    reach_mm = np.hypot(
+        (np.abs(rows - centre_row) + 0.5) * spacing_mm[0], (np.abs(columns - centre_column) + 0.5) * spacing_mm[1]
+    )
     index = mask.start[0] + key
     return KeySlice(
         sop_instance_uid=volume.sop_instance_uids[index],
         slice_index=index,
-        centre_px=(round(float(mask.start[2] + centre_column + 0.5), 2), round(float(mask.start[1] + centre_row + 0.5), 2)),
+        centre_px=(
+            round(float(mask.start[2] + centre_column + 0.5), 2),
+            round(float(mask.start[1] + centre_row + 0.5), 2),
+        ),
         radius_px=round(float(reach_mm.max() / spacing_mm[1]), 2),
     )

@@ -25,7 +25,10 @@ _LUNG_HU_MAX: Final = -500.0  # brighter is no background, but a neighbour
 _LUNG_HU_USUAL: Final = -850.0  # where too little lung is near
 _CONTRAST_HU_MIN: Final = 100.0  # less is noise
 _FAINT_HU: Final = 200.0  # with less contrast in its middle a nodule may be a ring
-_WALL_SHARE_MAX: Final = 0.6
+_WALL_SHARE_MAX: Final = 0.6  # of its surface outside the lungs' hull: a part of the wall
+_FILLED_SHARE: Final = 0.25
+_WIDENING: Final = 1.4
+_WIDENINGS_MAX: Final = 2
 
 Mask = npt.NDArray[np.bool_]
 
@@ -34,6 +37,7 @@ Mask = npt.NDArray[np.bool_]
 class _Site:
     """A spot's surroundings: box in the volume, HU clipped to soft tissue, lungs' hull, distance from the spot in mm."""
 
+    volume: Volume
     box: tuple[slice, slice, slice]
     hu: npt.NDArray[np.float32]
     hull: Mask
@@ -43,12 +47,24 @@ class _Site:
 
     def within(self, share: float) -> Mask:
         """The ball around the spot whose radius is this share of the expected diameter, at least a voxel or 1.5 mm."""
-        return self.distance_mm <= max(share * self.size_mm, 0.75 * max(self.spacing_mm), 1.5)
+        return self.distance_mm <= self._radius_mm(share)
+
+    def is_filled_by(self, body: Mask, share: float) -> bool:
+        """Whether a body has much of the outermost tenth of that ball."""
+        rim = (self.distance_mm > 0.9 * self._radius_mm(share)) & self.within(share) & self.hull
+        return int(np.count_nonzero(body & rim)) > _FILLED_SHARE * int(np.count_nonzero(rim))
+
+    def mean_hu(self, body: Mask) -> float:
+        """Mean of a body, nothing clipped."""
+        return float(self.volume.hu[self.box][body].mean())
+
+    def _radius_mm(self, share: float) -> float:
+        return max(share * self.size_mm, 0.75 * max(self.spacing_mm), 1.5)
 
 
 class SeededOutliner:
-    """Outlines from spots; parameters of the catalogue: `threshold_share`, `opening_share`, `regrow_share`, `reach_share`,
-    `elongation_max`, `diameter_mm_min`."""
+    """Outlines from spots; parameters of the catalogue: `threshold_share`, `opening_share`, `regrow_share`,
+    `reach_share`, `elongation_max`, `bright_hu`, `bright_diameter_mm_max`, `diameter_mm_min`."""
 
     def __init__(self, entry: Entry) -> None:
         self.algorithm = Algorithm(entry.task, entry.name, entry.version, entry.sha256, entry.validation)
@@ -57,6 +73,8 @@ class SeededOutliner:
         self._opening_share = entry.number("opening_share")
         self._regrow_share = entry.number("regrow_share")
         self._reach_share = entry.number("reach_share")
+        self._bright_hu = entry.number("bright_hu")
+        self._bright_diameter_mm_max = entry.number("bright_diameter_mm_max")
         self._elongation_max = entry.number("elongation_max")
 
     def outline(
@@ -72,16 +90,20 @@ class SeededOutliner:
         return masks
 
     def _mask(self, volume: Volume, lungs: Lungs, spot: Spot) -> MaskCrop | None:
-        site = _site(volume, lungs, spot, self._reach_share)
-        threshold = self._threshold(site)
-        if threshold is None:
-            return None
-        bright = (site.hu > threshold) & site.hull & site.within(self._reach_share)
-        filled = np.stack([ndi.binary_fill_holes(area) for area in bright])
-        body = self._body(filled, site)
-        if body is None or not self._nodule_like(body, site):
-            return None
-        return _cropped(body, site.box)
+        """The mask of one spot. A body that fills its reach is larger than the detector saw (its widest scale is bounded):
+        it is looked at again from its own middle, in a wider one."""
+        mask: MaskCrop | None = None
+        for _ in range(_WIDENINGS_MAX + 1):
+            site = _site(volume, lungs, spot, self._reach_share)
+            body = self._body(site)
+            if body is None or not self._nodule_like(body, site):
+                break
+            mask = _cropped(body, site.box)
+            if not site.is_filled_by(body, self._reach_share):
+                break
+            k, j, i = (float(at) for at in np.argwhere(mask.voxels).mean(axis=0) + mask.start)
+            spot = Spot((k, j, i), spot.response, spot.scale_mm * _WIDENING)
+        return mask
 
     def _threshold(self, site: _Site) -> float | None:
         """HU of the edge: between the middle of the nodule and the lung around it. None without contrast."""
@@ -93,8 +115,13 @@ class SeededOutliner:
             core = float(np.percentile(site.hu[site.within(0.5)], 90))
         return lung + self._threshold_share * (core - lung) if core - lung >= _CONTRAST_HU_MIN else None
 
-    def _body(self, bright: Mask, site: _Site) -> Mask | None:
-        """What is left of `bright` around the spot when all that is thinner than a share of its ball is cut off."""
+    def _body(self, site: _Site) -> Mask | None:
+        """What is brighter than the edge around the spot, when all that is thinner than a share of its ball is cut off."""
+        threshold = self._threshold(site)
+        if threshold is None:
+            return None
+        bright = (site.hu > threshold) & site.hull & site.within(self._reach_share)
+        bright = np.stack([ndi.binary_fill_holes(area) for area in bright])
         depth = ndi.distance_transform_edt(np.pad(bright, 1), sampling=site.spacing_mm)[1:-1, 1:-1, 1:-1]
         near = np.where(site.within(0.4), depth, 0.0)
         seed = np.unravel_index(int(near.argmax()), near.shape)
@@ -114,9 +141,10 @@ class SeededOutliner:
             return False
         spread = np.linalg.eigvalsh(np.cov(places.T) + np.diag(np.square(site.spacing_mm)) / 12)
         rim = ndi.binary_dilation(body) & ~body
-        return bool(
-            spread[2] <= self._elongation_max**2 * spread[0] and np.mean(~site.hull[rim]) <= _WALL_SHARE_MAX
-        )
+        vessel = spread[2] > self._elongation_max**2 * spread[0]
+        wall = np.mean(~site.hull[rim]) > _WALL_SHARE_MAX
+        blood = diameter_mm > self._bright_diameter_mm_max and site.mean_hu(body) > self._bright_hu
+        return not (vessel or wall or blood)
 
 
 def _site(volume: Volume, lungs: Lungs, spot: Spot, reach_share: float) -> _Site:
@@ -130,6 +158,7 @@ def _site(volume: Volume, lungs: Lungs, spot: Spot, reach_share: float) -> _Site
     offsets = np.ogrid[box]
     squares = [((o - at) * mm) ** 2 for o, at, mm in zip(offsets, spot.centre, volume.spacing_mm, strict=True)]
     return _Site(
+        volume=volume,
         box=box,
         hu=np.clip(volume.hu[box], -1024, _BRIGHTEST_HU).astype(np.float32),
         hull=lungs.labels[box] > 0,
@@ -168,8 +197,7 @@ def _apart(mask: MaskCrop, earlier: Sequence[MaskCrop]) -> MaskCrop | None:
         left &= ~shared
     parts, count = ndi.label(left)
     largest = parts == 1 + int(np.argmax(np.bincount(parts.ravel(), minlength=count + 1)[1:]))
-    start = mask.start
-    return _cropped(largest, tuple(slice(a, a + n) for a, n in zip(start, left.shape, strict=True)))
+    return _cropped(largest, (slice(mask.start[0], None), slice(mask.start[1], None), slice(mask.start[2], None)))
 
 
 def _common(one: MaskCrop, other: MaskCrop) -> tuple[tuple[slice, ...], tuple[slice, ...]]:

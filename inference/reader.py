@@ -63,7 +63,9 @@ class Outliner(Protocol):
     def diameter_mm_min(self) -> float:
         """What is smaller has no outline: it would be noise and vessels."""
 
-    def outline(self, volume: Volume, lungs: Lungs, spots: Sequence[Spot], progress: Progress) -> Sequence[MaskCrop | None]:
+    def outline(
+        self, volume: Volume, lungs: Lungs, spots: Sequence[Spot], progress: Progress
+    ) -> Sequence[MaskCrop | None]:
         """A mask for each spot, or None where nothing nodule-like lies there. Masks don't overlap and stay inside the lungs;
         of several spots on one body the first has the mask, the others None."""
 
@@ -212,7 +214,13 @@ def read(
 def _candidates(volume: Volume, spots: Sequence[Spot], reported: frozenset[int]) -> tuple[Candidate, ...]:
     """The spots as findings, by rank. `strong` spots come first, so a place among them is the rank."""
     return tuple(
-        Candidate(rank + 1, to_lps_mm(volume.affine, spot.centre), round(spot.response, 1), round(spot.scale_mm, 1), rank in reported)
+        Candidate(
+            rank + 1,
+            to_lps_mm(volume.affine, spot.centre),
+            round(spot.response, 1),
+            round(spot.scale_mm, 1),
+            rank in reported,
+        )
         for rank, spot in enumerate(spots)
     )
 
@@ -221,5 +229,7 @@ def _quality(volume: Volume, *, more: int, nodules_max: int) -> tuple[str, ...]:
     """What a reader of the result must know besides: oddities of the geometry, and what was not shown."""
     said = [odd.text for odd in volume.odd if odd.code != "gap"]
     if more > 0:
-        said.append(f"{more} further place{'s' if more > 1 else ''} answered the detector; only the {nodules_max} strongest are shown")
+        said.append(
+            f"{more} further place{'s' if more > 1 else ''} answered the detector; only the {nodules_max} strongest are shown"
+        )
     return tuple(said)
