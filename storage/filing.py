@@ -144,7 +144,11 @@ def _bring(tx: Transaction, arrival: Arrival) -> None:
     if counted.rowcount == 0:
         tx.sql.execute(
             sa.insert(associations).values(
-                name=arrival.association, calling_ae=arrival.calling_ae, outcome="open", filed=1
+                name=arrival.association,
+                calling_ae=arrival.calling_ae,
+                outcome="open",
+                filed=1,
+                opened_at=arrival.received_at,
             )
         )
 
@@ -265,7 +269,10 @@ def stored_identity(identity: Identity) -> Identity:
 
 def _touch_series(tx: Transaction, series_id: int, arrival: Arrival, new_image: bool) -> None:
     """A new instance makes the series unfinished, and what was found in it worthless."""
-    later = sa.case((series.c.last_at < arrival.received_at, sa.literal(arrival.received_at, series.c.last_at.type)), else_=series.c.last_at)
+    later = sa.case(
+        (series.c.last_at < arrival.received_at, sa.literal(arrival.received_at, series.c.last_at.type)),
+        else_=series.c.last_at,
+    )
     values: dict[str, Any] = {"last_at": later}
     if new_image or arrival.verdict in ("differs", "rejected") or arrival.kind != "image":
         values["version"] = series.c.version + 1

@@ -11,7 +11,7 @@ from collections.abc import Callable, Collection, Mapping, Sequence
 from datetime import datetime
 from typing import Concatenate, ParamSpec, TypeVar
 
-from storage import choosing, filing, jobs, leases, outbox, people, rejection, results, views
+from storage import choosing, filing, jobs, leases, outbox, people, rejection, removal, results, views
 from storage.database import Database
 from storage.moves import JournalWriter, Line, Transaction, Unwritten
 from storage.rows import (
@@ -25,6 +25,7 @@ from storage.rows import (
     Identity,
     IdentityRow,
     InstanceRow,
+    KnownFiles,
     NewDelivery,
     NewResult,
     Rejected,
@@ -371,6 +372,39 @@ class Ledger:
     ) -> None:
         """An event that moves nothing: a disk alarm, a rebuild, a rejected caller."""
         self._move(people.note_event, what, why, now, who=who, study_number=study_number)
+
+    # retention
+    def images_to_remove(self, before: datetime, limit: int = 100) -> list[int]:
+        """Studies that ended before and whose images may go: delivered or withdrawn, not held, nothing to withdraw."""
+        return self._read(removal.images_to_remove, before, limit)
+
+    def remove_images(self, study_number: int, before: datetime, now: datetime) -> tuple[str, ...]:
+        """Mark a study's images as gone, if they still may go; the files (below its folder) are then the caller's to
+        remove."""
+        return self._move(removal.remove_images, study_number, before, now)
+
+    def results_to_remove(self, before: datetime, limit: int = 100) -> list[tuple[int, str, str]]:
+        """Results whose deliveries all ended before, none of them dead: study, key, folder below the study's."""
+        return self._read(removal.results_to_remove, before, limit)
+
+    def remove_result(self, key: str, before: datetime, now: datetime) -> bool:
+        """Mark a result's files (all but the manifest) as gone, if they still may go."""
+        return self._move(removal.remove_result, key, before, now)
+
+    def remove_records(self, before: datetime, limit: int = 100) -> tuple[str, ...]:
+        """Forget studies that ended before, with all about them; the folders (below the spool) are then the caller's to
+        remove."""
+        return self._move(removal.remove_records, before, limit)
+
+    def prune(self, now: datetime, records_before: datetime, incoming: Collection[str]) -> int:
+        """Drop rows that serve nobody: names that left `incoming/` (all but these), ended leases and associations, old
+        events and tombstones. Returns how many."""
+        return self._move(removal.prune, now, records_before, incoming)
+
+    def known_files(self, folder: str) -> KnownFiles | None:
+        """Files and result folders that rows name of a study's folder (below the spool), and whether what none names
+        may go; None: no such study."""
+        return self._read(removal.known_files, folder)
 
     def _read(self, question: Callable[Concatenate[Transaction, P], T], *args: P.args, **kwargs: P.kwargs) -> T:
         with self.database.read() as sql:

@@ -326,30 +326,8 @@ def journal_end(tx: Transaction, study_number: int, at: datetime) -> None:
     """An end of a study: its identity, each series' outcome and instances. What a rebuild knows of what left no
     result."""
     study = study_row(tx, study_number)
-    by_series: dict[int, list[sa.Row[Any]]] = {}
-    for row in live_copies(tx, instances.c.study_number == study_number):
-        by_series.setdefault(row.series_id, []).append(row)
-    told = [
-        {
-            "uid": row.series_uid,
-            "kind": row.kind,
-            "modality": row.modality,
-            "outcome": row.outcome,
-            "code": row.reason_code,
-            "text": row.reason_text,
-            "found": row.found,
-            "found_digest": row.found_digest,
-            "attempts": row.attempts,
-            "instances": [[one.sop_uid, one.sha256] for one in by_series.get(row.id, [])],
-        }
-        for row in tx.sql.execute(sa.select(series).where(series.c.study_number == study_number).order_by(series.c.id))
-    ]
-    last = tx.sql.execute(
-        sa.select(results.c.key)
-        .where(results.c.study_number == study_number)
-        .order_by(results.c.number.desc())
-        .limit(1)
-    ).scalar_one_or_none()
+    of_study = sa.select(results.c.key).where(results.c.study_number == study_number)
+    last = tx.sql.execute(of_study.order_by(results.c.number.desc()).limit(1)).scalar_one_or_none()
     tx.journal(
         "study-end",
         at,
@@ -357,9 +335,34 @@ def journal_end(tx: Transaction, study_number: int, at: datetime) -> None:
         state=study.state,
         outcome=study.outcome,
         revision=study.revision,
-        result=study.current_key or "",
+        current=study.current_key or "",
         last=last or "",
         identity=study.identity_chosen,
         to_withdraw=study.to_withdraw,
-        series=told,
+        series=snapshot(tx, study_number),
     )
+
+
+def snapshot(tx: Transaction, study_number: int) -> list[dict[str, Any]]:
+    """Each series of a study with its outcome, what was found in it, and its live instances, as the journal keeps
+    them."""
+    by_series: dict[int, list[list[str]]] = {}
+    for row in live_copies(tx, instances.c.study_number == study_number):
+        by_series.setdefault(row.series_id, []).append([row.sop_uid, row.sha256])
+    rows = tx.sql.execute(sa.select(series).where(series.c.study_number == study_number).order_by(series.c.id))
+    return [
+        {
+            "uid": row.series_uid,
+            "kind": row.kind,
+            "modality": row.modality,
+            "outcome": row.outcome,
+            "code": row.reason_code,
+            "text": row.reason_text,
+            "evidence": row.evidence,
+            "found": row.found,
+            "found_digest": row.found_digest,
+            "attempts": row.attempts,
+            "instances": by_series.get(row.id, []),
+        }
+        for row in rows
+    ]

@@ -77,7 +77,7 @@ def reject(
     return Rejected(
         study_number=study.number,
         folder=study.folder,
-        moves=tuple(FileMove(one.sop_uid, one.filed_as, one.file) for one in mine),
+        moves=tuple(FileMove(one.sop_uid, one.filed_as, one.file) for one in mine if one.file),
         unknown=unknown,
         left=_images_left(tx, study.number),
         state=StudyState(after.state),
@@ -144,7 +144,7 @@ def _take(tx: Transaction, study_number: int, taken: list[Any], note: _Note) -> 
     )
     targets: dict[int, str] = {}
     for one in taken:
-        target = _free_name(one.file, used)
+        target = "" if one.gone else _free_name(one.file, used)  # its file went with its retention
         used.add(target)
         targets[one.id] = target
         tx.sql.execute(

@@ -22,6 +22,7 @@ from storage.moves import (
     move_study,
     sent_by,
     settle,
+    snapshot,
     study_row,
 )
 from storage.rows import NewDelivery, NewResult, Priority, SeriesVerdict, StudyClaim, WithdrawalClaim
@@ -138,7 +139,8 @@ def _insert_deliveries(
     now: datetime,
     identity_at: Mapping[str, str] | None = None,
 ) -> None:
-    """The outbox rows and what they wait for. `identity_at`: destinations that know the study under another identity."""
+    """The outbox rows and what they wait for. `identity_at`: destinations that know the study under another
+    identity."""
     made: list[tuple[NewDelivery, int]] = []
     withdrawal = result.kind == "withdrawal"
     for row in rows:
@@ -174,23 +176,28 @@ def _insert_deliveries(
 
 def journal_commit(tx: Transaction, key: str) -> None:
     """The journal's line of a committed result, before its first delivery may start."""
-    r = results.c
-    row = tx.sql.execute(
-        sa.select(results, studies.c.study_uid).join(studies, studies.c.number == r.study_number).where(r.key == key)
-    ).one()
+    row = tx.sql.execute(sa.select(results).where(results.c.key == key)).one()
     if row.journalled:
         return
-    tx.sql.execute(sa.update(results).where(r.key == key).values(journalled=True))
+    study = study_row(tx, row.study_number)
+    d = deliveries.c
+    taken_back = sa.select(d.result_key, d.destination, d.kind).where(d.withdrawn_by == key).order_by(d.number)
+    tx.sql.execute(sa.update(results).where(results.c.key == key).values(journalled=True))
     tx.journal(
         "commit",
         row.committed_at,
-        study=row.study_uid,
+        study=study.study_uid,
+        state=study.state,
         result=row.key,
         revision=row.revision,
         result_kind=row.kind,
         status=row.status,
         folder=row.folder,
         previous=row.previous_key,
+        current=study.current_key or "",
+        identity=study.identity_chosen,
+        withdraws=[list(one) for one in tx.sql.execute(taken_back)],
+        series=snapshot(tx, row.study_number),
     )
 
 

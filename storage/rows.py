@@ -227,7 +227,7 @@ class FileRef:
 
 @dataclass(frozen=True)
 class ResultRow:
-    """A committed result or withdrawal, in order of `number`."""
+    """A committed result or withdrawal, in order of `number`. `gone`: its files but the manifest were removed."""
 
     number: int
     key: str
@@ -241,6 +241,7 @@ class ResultRow:
     identity_key: str
     committed_at: datetime
     payload: str
+    gone: bool = False
 
 
 @dataclass(frozen=True)
@@ -381,6 +382,14 @@ class NewDelivery:
 
 
 @dataclass(frozen=True)
+class KeptResult:
+    """A result as its manifest names it, for a rebuild of the ledger: the rows that its commit was made with."""
+
+    result: NewResult
+    deliveries: tuple[NewDelivery, ...]
+
+
+@dataclass(frozen=True)
 class DeliveryClaim:
     """A courier's lease on a delivery. `folder` is the study's; `overdue`: it waited in vain for a row that it was to
     follow."""
@@ -413,6 +422,16 @@ class Rejected:
     left: int
     state: StudyState | None
     to_withdraw: bool
+
+
+@dataclass(frozen=True)
+class KnownFiles:
+    """What rows name of a study's folder. `settled`: it is not open, queued or reading, so what none names is an
+    orphan."""
+
+    files: frozenset[str]
+    result_folders: frozenset[str]
+    settled: bool
 
 
 @dataclass(frozen=True)

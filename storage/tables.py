@@ -113,6 +113,7 @@ studies = sa.Table(
     _count("used_numbers"),
     _text("folder"),
     sa.UniqueConstraint("study_uid"),
+    sa.Index("ix_studies_folder", "folder"),
     sa.Index("ix_studies_queue", "state", "priority", "chosen_at"),
     sqlite_autoincrement=True,
 )

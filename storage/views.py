@@ -145,6 +145,7 @@ def result(row: Any) -> ResultRow:
         identity_key=row.identity_key,
         committed_at=row.committed_at,
         payload=row.payload,
+        gone=row.gone,
     )
 
 

@@ -68,6 +68,7 @@ def upgrade() -> None:
         sa.UniqueConstraint("study_uid", name=("uq_studies_study_uid")),
         sqlite_autoincrement=True,
     )
+    op.create_index("ix_studies_folder", "studies", ["folder"], unique=False)
     op.create_index("ix_studies_queue", "studies", ["state", "priority", "chosen_at"], unique=False)
     op.create_table(
         "task_leases",
