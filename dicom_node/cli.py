@@ -169,6 +169,7 @@ def check(peers: bool) -> int:
     Nothing is sent but a C-ECHO. Exit 0: all well. 2: the configuration is wrong. 4: a port or peer is unavailable.
     """
     from dicom_node.peers import reach
+    from inference.decoder_check import failing_decoders
 
     context: Configured = click.get_current_context().find_object(Configured)  # type: ignore[assignment]
     settings = context.settings
@@ -177,6 +178,9 @@ def check(peers: bool) -> int:
     folder.mkdir(parents=True, exist_ok=True, mode=0o700)
     click.echo(f"state folder    {folder}: {'writable' if os.access(folder, os.W_OK) else 'NOT writable'}")
     code = 0 if os.access(folder, os.W_OK) else 1
+    failing = failing_decoders()
+    click.echo(f"pixel decoders  {'; '.join(failing) or 'each decodes its known image'}")
+    code = code or (1 if failing else 0)
     for sentence in loosened(settings):
         click.echo(f"loosened        {sentence}")
     for sentence in doubts(settings):

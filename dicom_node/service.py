@@ -104,10 +104,9 @@ def _assembler(role: Role) -> None:
 
 
 def _scheduler(role: Role) -> None:
-    from storage.retention import Retention
-
     from dicom_node.node import open_node
     from dicom_node.scheduler import tasks_of
+    from storage.retention import Retention
 
     node = open_node(role.settings, "scheduler")
     retention = Retention(role.settings.retention, node.spool, node.ledger)
@@ -136,6 +135,7 @@ def _worker(role: Role) -> None:
     from dicom_node.node import open_node
     from dicom_node.withdrawing import Withdrawer
     from dicom_node.worker import Worker
+    from inference.decoder_check import failing_decoders
 
     node = open_node(role.settings, "worker")
 
@@ -151,6 +151,8 @@ def _worker(role: Role) -> None:
     worker = Worker(role.settings, node.spool, node.ledger, owner=node.owner, device=device, clock=utc_now, alive=alive)
     withdrawer = Withdrawer(role.settings, node.spool, node.ledger, owner=node.owner, device=device, clock=utc_now)
     try:
+        for fault in failing_decoders():
+            alarm("decoder", why=fault)
         worker.warm()
         _loop(role, lambda: withdrawer.turn(utc_now()) or worker.turn(utc_now()), role.settings.read.poll_s)
     except Stopped:

@@ -46,7 +46,6 @@ from storage.states import Outcome, StudyMove
 
 FATAL: Final = (LedgerReplaced, LedgerMissing, LedgerCorrupt)
 DISK_WAIT_S: Final = 60.0
-_MAY_WAIT: Final = "lungs_may_complete"
 _ROUNDS_MAX: Final = 500  # series of one study; each round settles at least one
 
 
@@ -227,7 +226,7 @@ class Worker:
                 self._room.read([s.path for s in sources], out, may_wait=self._may_wait(view, row)), left_out
             )
         except TurnedAway as away:
-            if away.code == _MAY_WAIT:
+            if away.outcome == "wait":
                 self._give_back(claim, StudyMove.WAIT, counted=False, why=away.text, not_before=None, series_id=row.id)
                 self._job = None
                 return None

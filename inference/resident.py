@@ -1,0 +1,84 @@
+"""The resident reader: `python -m inference.resident --entry NAME --device auto`. Models are loaded and warmed once, then it reads job after job.
+
+A JSON object a line on standard output: {"event": "ready", "entry", "device"} when warm; for each job {"event": "progress", "stage",
+"done", "total"} and at its end {"event": "done", "seconds"}, {"event": "turned_away", "outcome", "code", "text"} for what the pixels show,
+or {"event": "error", "code", "text"} for what is worth another attempt. A job is a line on standard input: {"volume": folder of the decoder, "out": file for the Reading, "nodules_max",
+"decode_s", "may_wait"}. Ends at the end of its input.
+"""
+
+import argparse
+import dataclasses
+import json
+import sys
+import time
+from contextlib import suppress
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from config.errors import NodeError
+from inference.decoder import open_volume
+from inference.errors import ReadingError
+from inference.kept import save_reading
+from inference.reader import Chain, ReadLimits, build_chain, read
+from inference.volume import Volume
+
+WARM_SHAPE = (24, 48, 48)
+WARM_AFFINE = np.array([[0.0, 0, 2, 0], [0, 2, 0, 0], [2, 0, 0, 0], [0, 0, 0, 1]])
+
+
+def _say(**fields: Any) -> None:
+    sys.stdout.write(json.dumps(fields) + "\n")
+    sys.stdout.flush()
+
+
+def _progress(stage: str, done: int, total: int) -> None:
+    _say(event="progress", stage=stage, done=done, total=total)
+
+
+def warm(chain: Chain) -> None:
+    """Run the chain once on a volume that holds nothing, so that the first job pays for no loading."""
+    hu = np.full(WARM_SHAPE, -1000, np.int16)
+    volume = Volume(
+        hu=hu, affine=WARM_AFFINE, series_instance_uid="", modality="CT", sop_instance_uids=("",) * WARM_SHAPE[0]
+    )
+    with suppress(ReadingError):  # there is no lung in it
+        read(volume, chain, ReadLimits())
+
+
+def do(job: dict[str, Any], chain: Chain) -> None:
+    """Read one volume; every way it can end is a line."""
+    limits = ReadLimits(nodules_max=int(job.get("nodules_max", 10)), cut_may_wait=bool(job.get("may_wait", False)))
+    try:
+        reading = read(open_volume(Path(job["volume"])), chain, limits, _progress, timer=time.monotonic)
+        seconds = {"decode": round(float(job.get("decode_s", 0.0)), 3), **reading.seconds}
+        save_reading(dataclasses.replace(reading, seconds=seconds), Path(job["out"]))
+    except ReadingError as turned:
+        _say(event="turned_away", outcome=turned.outcome, code=turned.code, text=str(turned.what))
+    except Exception as fault:  # noqa: BLE001 - whatever it was, it is this job's end and not the reader's
+        _say(event="error", code=type(fault).__name__, text=str(fault)[:500])
+    else:
+        _say(event="done", seconds=seconds)
+
+
+def main() -> int:
+    """Serve jobs until the end of the input."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--entry", required=True)
+    parser.add_argument("--device", default="auto")
+    arguments = parser.parse_args()
+    try:
+        chain = build_chain(arguments.entry, arguments.device)
+        warm(chain)
+    except NodeError as fault:
+        _say(event="error", code=type(fault).__name__, text=str(fault))
+        return 1
+    _say(event="ready", entry=arguments.entry, device=arguments.device)
+    for line in sys.stdin:
+        do(json.loads(line), chain)
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
