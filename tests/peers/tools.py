@@ -22,6 +22,8 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
 
+from pydicom import Dataset, dcmread
+
 START_S_MAX = 30.0
 STOP_S_MAX = 15.0
 SYSTEM_FOLDERS = "/usr/bin:/usr/sbin:/bin:/sbin:/usr/local/bin"
@@ -369,20 +371,67 @@ def hl7_parse(message: bytes) -> ParsedMessage:
 @dataclass(frozen=True)
 class FalseAlarm:
     """A complaint that a validator makes of a right object: lines of `tool` that match `pattern`, and why they are
-    wrong.
+    wrong; only for objects that fulfil `when`.
     """
 
     tool: str
     pattern: str
     why: str
+    when: Callable[[Path], bool] = lambda path: True
 
 
-FALSE_ALARMS: tuple[FalseAlarm, ...] = ()
+def _one_planar_group(path: Path) -> bool:
+    """Whether a report has exactly one group of TID 1410."""
+
+    def groups(item: Dataset) -> int:
+        template = item.get("ContentTemplateSequence") or [Dataset()]
+        own = int(template[0].get("TemplateIdentifier") == "1410")
+        return own + sum(groups(child) for child in item.get("ContentSequence") or ())
+
+    return groups(dcmread(path, stop_before_pixels=True)) == 1
 
 
-def _left(tool: str, lines: Iterable[str]) -> list[str]:
-    known = [re.compile(alarm.pattern) for alarm in FALSE_ALARMS if alarm.tool == tool]
-    return [line for line in lines if not any(k.search(line) for k in known)]
+_ONE_PLANAR_GROUP = (
+    "with exactly one planar group PixelMed 2022 checks the volumetric group (1.9.1) against TID 1410 too"
+)
+FALSE_ALARMS = (
+    FalseAlarm(
+        "dcentvfy",
+        r"^Warning - Different information entities for attribute - Element=<AccessionNumber> IE <Series> versus <Study>",
+        "files the accession number of SR and KO under the study and that of images under the series; the values agree",
+    ),
+    FalseAlarm(
+        "dsrdump", r"^W: Check for template constraints not yet supported$", "says only that it does not check TID 2010"
+    ),
+    FalseAlarm(
+        "pixelmed",
+        r"^Error: Template 1410 .*SCOORD \(111030,DCM,\"Image Region\"\): within 1\.9\.1: .*Missing conditional",
+        f"{_ONE_PLANAR_GROUP}; that one has a segment in place of a region",
+        _one_planar_group,
+    ),
+    FalseAlarm(
+        "pixelmed",
+        r"^Error: Template 1410 .*\"Referenced Segmentation Frame\"\): within 1\.9\.1: .*Missing conditional",
+        f"{_ONE_PLANAR_GROUP}; that one references a segment, not a frame",
+        _one_planar_group,
+    ),
+    FalseAlarm(
+        "pixelmed",
+        r"^Error: Template 1410 .*\"Source image for segmentation\"\): within 1\.9\.1: .*condition not satisfied$",
+        f"{_ONE_PLANAR_GROUP}; TID 1411 asks for the source images of a segment",
+        _one_planar_group,
+    ),
+)
+
+
+def _left(tool: str, lines: Iterable[str], path: Path | None = None) -> list[str]:
+    """The lines that no false alarm explains; `path` is the object that they are about, where it is one."""
+
+    def explained(line: str, alarm: FalseAlarm) -> bool:
+        return bool(re.search(alarm.pattern, line)) and (path is None or alarm.when(path))
+
+    alarms = [alarm for alarm in FALSE_ALARMS if alarm.tool == tool]
+    return [line for line in lines if not any(explained(line, alarm) for alarm in alarms)]
 
 
 def _lines(command: Sequence[str], **environment: str) -> list[str]:
@@ -421,6 +470,5 @@ def pixelmed(path: Path) -> list[str]:
     lines = _lines([program("DicomSRValidator"), str(path)], JAVA_TOOL_OPTIONS=limits)
     if not any("validation complete" in line for line in lines):
         return [f"Error: the validator did not come to its end: {line}" for line in lines[-3:]]
-    return _left(
-        "pixelmed", (line for line in lines if line.startswith(("Error", "SEVERE", "IOD (SOP Class) unrecognized")))
-    )
+    errors = [line for line in lines if line.startswith(("Error", "SEVERE", "IOD (SOP Class) unrecognized"))]
+    return _left("pixelmed", errors, path)
