@@ -147,6 +147,11 @@ def complete_result(results: Path, key: str) -> Path | None:
     return next((m.parent for m in sorted((results / key).glob(f"*/{MANIFEST}"))), None)
 
 
+def is_whole(folder: Path) -> bool:
+    """Whether a result is still here with its report (retention leaves the manifest alone)."""
+    return (folder / MANIFEST).exists() and (folder / REPORT).exists()
+
+
 def load_published(folder: Path) -> Published:
     """A result as it lies on disk."""
     manifest = json.loads((folder / MANIFEST).read_text())

@@ -4,7 +4,7 @@ from collections.abc import Mapping
 from datetime import datetime
 from typing import Any
 
-from dicom_node.publishing import MANIFEST, Published, load_published
+from dicom_node.publishing import Published, is_whole, load_published
 from dicom_node.summary import SCHEMA_VERSION, candidates_json, series_entry, status_of
 from inference.findings import Reading, Reason
 from storage.rows import DeliveryRow, EventRow, ResultRow, SeriesRow, StudyView
@@ -17,7 +17,7 @@ def result_of(spool: Spool, view: StudyView, row: ResultRow | None) -> Published
     if row is None:
         return None
     folder = spool.study_folder(view.study.study_uid) / row.folder
-    return load_published(folder) if (folder / MANIFEST).exists() and row.kind == "result" else None
+    return load_published(folder) if row.kind == "result" and is_whole(folder) else None
 
 
 def series_entries(spool: Spool, view: StudyView) -> list[dict[str, Any]]:

@@ -14,7 +14,7 @@ from typing import Any, Final
 
 from config.settings import Settings
 from dicom_node.logs import alarm, event
-from dicom_node.publishing import MANIFEST, Published, load_published, parties_of
+from dicom_node.publishing import MANIFEST, Published, is_whole, load_published, parties_of
 from dicom_node.results.context import Device, ResultContext
 from dicom_node.results.note import Rejection, write_note
 from dicom_node.results.uids import control_id, result_key
@@ -61,7 +61,11 @@ class Withdrawer:
     def _make(self, claim: WithdrawalClaim) -> None:
         view = self._ledger.view(claim.study_number, headers=False)
         folder = self._spool.study_folder(view.study.study_uid)
-        results = {r.key: load_published(folder / r.folder) for r in view.results if r.kind == "result"}
+        results = {
+            r.key: load_published(folder / r.folder)
+            for r in view.results
+            if r.kind == "result" and is_whole(folder / r.folder)
+        }
         content_at = view.study.changed_at
         key = result_key(
             kind="withdrawal",
@@ -131,8 +135,10 @@ class Withdrawer:
                 str(note.path.relative_to(folder)), note.sha256, "note", note.sop_class_uid, note.sop_instance_uid
             )
             return NewDelivery(destination=name, kind="dicom", files=(file,))
-        if ehr is not None:
-            last = results[max(sent, key=lambda d: (d.revision, d.number)).result_key]
+        if ehr is not None and any(d.result_key in results for d in sent):
+            last = results[
+                max((d for d in sent if d.result_key in results), key=lambda d: (d.revision, d.number)).result_key
+            ]
             patient, order, study = parties_of(last.manifest["message"])
             letter: Withdrawal = "W" if wrong else "D"
             message = render_oru(

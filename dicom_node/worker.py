@@ -28,6 +28,7 @@ from dicom_node.publishing import (
     Source,
     complete_result,
     deliveries_of,
+    is_whole,
     key_of,
     load_published,
     publish,
@@ -354,11 +355,7 @@ class Worker:
             return None
         folder = self._spool.study_folder(view.study.study_uid)
         last = next((r for r in reversed(view.results) if r.kind == "result"), None)
-        report = (
-            load_published(folder / last.folder).report
-            if last and (folder / last.folder / "manifest.json").exists()
-            else None
-        )
+        report = load_published(folder / last.folder).report if last and is_whole(folder / last.folder) else None
         sent = [
             d for d in view.deliveries if d.kind == "dicom" and d.may_have and not d.withdrawal and not d.withdrawn_by
         ]
