@@ -7,6 +7,7 @@ that was *sent*, under the patient and study that these objects carry.
 """
 
 from collections.abc import Sequence
+from dataclasses import replace
 from enum import Enum
 from pathlib import Path
 from typing import Final
@@ -42,7 +43,10 @@ def write_note(objects: Sequence[Path], rejection: Rejection, context: ResultCon
     Raises:
         SourceUnusable, SourcesDisagree, NotWritten: see `errors.py`.
     """
-    shadow = shadows.references({str(p): p for p in objects}, sorted(str(p) for p in objects))
+    found = shadows.references({str(p): p for p in objects}, sorted(str(p) for p in objects))
+    shadow = replace(found, datasets=tuple(sorted(found.datasets, key=lambda d: str(d.SOPInstanceUID))))
+    # Two destinations may have been sent different objects: a note of other content is another note
+    content = " ".join([rejection.value.value, *(str(d.SOPInstanceUID) for d in shadow.datasets)])
     device = context.device
     with shadows.unconcerned():
         observer = hd.sr.ObserverContext(
@@ -63,9 +67,9 @@ def write_note(objects: Sequence[Path], rejection: Rejection, context: ResultCon
                 observer_device_context=observer,
                 description=f"AI results withdrawn. {RESEARCH}",
             ),
-            series_instance_uid=uid("note series", context.key),
+            series_instance_uid=uid(f"note series {content}", context.key),
             series_number=SERIES_NUMBER,
-            sop_instance_uid=uid("note", context.key),
+            sop_instance_uid=uid(f"note {content}", context.key),
             instance_number=1,
             manufacturer=shadows.ascii_text(device.manufacturer, 64),
             manufacturer_model_name=MODEL,

@@ -45,3 +45,15 @@ def test_the_order_of_the_objects_does_not_matter(tmp_path: Path) -> None:
         write_note(objects, Rejection.QUALITY, CONTEXT, tmp_path / "note.dcm").sha256 for objects in (srs, srs[::-1])
     ]
     assert notes[0] == notes[1]
+
+
+def test_two_notes_of_one_withdrawal_that_name_other_objects_are_two_notes(tmp_path: Path) -> None:
+    series = ct_series(tmp_path / "ct")
+    sr = write_sr(report_of(ct_reading(series)), series.files, {}, CONTEXT, tmp_path / "sr.dcm").path
+    other = series.files[series.order[0]]
+    uids = {
+        write_note(objects, rejection, CONTEXT, tmp_path / "note.dcm").sop_instance_uid
+        for objects in ([sr], [sr, other])
+        for rejection in Rejection
+    }
+    assert len(uids) == 4
