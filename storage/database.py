@@ -8,7 +8,7 @@ portable; PostgreSQL by URL comes later. Every error of the driver that asks for
 import os
 import sqlite3
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Final
 
@@ -133,6 +133,8 @@ class Database:
         cause = fault.orig if isinstance(fault, DatabaseError) else fault
         code = getattr(cause, "sqlite_errorcode", 0) & 0xFF
         if code in (sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB):
+            with suppress(OSError):
+                self._report.touch(FILE_MODE)  # the next start looks at the whole file
             return LedgerCorrupt(
                 what=f"SQLite says: {cause}",
                 which=str(self.path),
@@ -190,6 +192,23 @@ class Database:
                 for row in sql.exec_driver_sql("PRAGMA foreign_key_check")
             ]
         return found
+
+    def checkpoint(self) -> None:
+        """Bring all of the write-ahead log into the file itself, before it is given another name."""
+        assert self._anchor is not None
+        self._anchor.execute("PRAGMA wal_checkpoint(TRUNCATE)")
+
+    def reported_corrupt(self) -> bool:
+        """Whether a role found a broken page since the last sound look (opening alone reads few of them)."""
+        return self._report.exists()
+
+    def forget_report(self) -> None:
+        """The file was looked at."""
+        self._report.unlink(missing_ok=True)
+
+    @property
+    def _report(self) -> Path:
+        return self.path.with_name(self.path.name + ".corrupt")
 
     def close(self) -> None:
         """Give back all connections."""

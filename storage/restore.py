@@ -1,0 +1,478 @@
+"""One study's rows again, from its files, its manifests and its story in the journal."""
+
+import json
+import re
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import asdict, dataclass, field
+from datetime import datetime
+from typing import Any
+
+import sqlalchemy as sa
+
+from storage.filing import stored_identity
+from storage.history import AT_REST, Commit, DeliveryTold, History, Journalled, Snapshot
+from storage.moves import WITHDRAW_ALL, WITHDRAW_OTHER_IDENTITY, Transaction, digest_of
+from storage.rows import IDENTITY, Arrival, Identity, KeptResult, NewDelivery, Priority
+from storage.states import DeliveryState, SeriesState, StudyState
+from storage.tables import (
+    accessions,
+    deliveries,
+    delivery_waits,
+    holds,
+    identities,
+    instances,
+    results,
+    series,
+    studies,
+)
+
+Doubt = Callable[[Identity, Identity], bool]
+DIFFERS = "differs"
+_COPY = re.compile(r"~(\d+)\.dcm$")
+
+
+@dataclass(frozen=True)
+class StoredFile:
+    """A file in `images/` or `withdrawn/`, with its fields."""
+
+    file: str
+    arrival: Arrival
+
+    @property
+    def withdrawn(self) -> bool:
+        """Whether a rejection took it."""
+        return self.file.startswith("withdrawn/")
+
+    @property
+    def copy(self) -> int:
+        """The number in its name; 1 without."""
+        found = _COPY.search(self.file)
+        return int(found[1]) if found else 1
+
+
+@dataclass
+class StudyFiles:
+    """A study as its folder holds it. `results`: by folder below the study's; `gone`: of which the manifest alone is
+    left."""
+
+    uid: str
+    stored: list[StoredFile]
+    folder: str = ""
+    results: dict[str, KeptResult] = field(default_factory=dict)
+    gone: set[str] = field(default_factory=set)
+
+
+@dataclass(frozen=True)
+class Restored:
+    """How the study stands now."""
+
+    open: bool
+    held: bool
+    pending: int
+
+
+def restore_study(tx: Transaction, files: StudyFiles, journalled: Journalled, now: datetime, doubt: Doubt) -> Restored:
+    """Insert the study and all about it."""
+    history = journalled.studies.get(files.uid, History())
+    study = _Study(tx, files, history, now)
+    study.insert(doubt, {stone.sop_uid: stone.code for stone in journalled.tombstones})
+    study.insert_results()
+    study.settle_state()
+    return study.restored()
+
+
+class _Study:
+    """One study on its way back."""
+
+    def __init__(self, tx: Transaction, files: StudyFiles, history: History, now: datetime) -> None:
+        self.tx, self.files, self.history, self.now = tx, files, history, now
+        self.number = 0
+        self.held = False
+        self.snapshot: Snapshot | None = None
+        self.last_key = ""
+
+    # images, series, identities
+
+    def insert(self, doubt: Doubt, stones: Mapping[str, str]) -> None:
+        """The study's row, its series with what the journal knows of them, its instances, identities, holds, events."""
+        times = [one.arrival.received_at for one in self.files.stored] or [
+            self.history.snapshot.at if self.history.snapshot else self.now
+        ]
+        made = self.tx.sql.execute(
+            sa.insert(studies).values(
+                study_uid=self.files.uid,
+                state=StudyState.OPEN,
+                change_no=1,
+                first_at=min(times),
+                last_at=max(times),
+                changed_at=self.now,
+                folder=self.files.folder,
+                priority=Priority.REQUEUED if self.history.requeue else Priority.NEW,
+                identity_chosen=self.history.identity,
+            )
+        )
+        assert made.inserted_primary_key is not None
+        self.number = int(made.inserted_primary_key[0])
+        keys = self._identities(doubt)
+        self._instances(keys, stones)
+        self._gone(self.history.snapshot)
+        self._series_as_told(self.history.snapshot)
+        self._holds(keys)
+        for told in self.history.told:
+            self.tx.event(told.what, told.at, study=self.number, why=told.why, who=told.who)
+        self.tx.event("rebuilt", self.now, study=self.number, why=f"{len(self.files.stored)} files")
+        for accession in sorted({one.arrival.accession for one in self.files.stored if one.arrival.accession}):
+            self.tx.sql.execute(sa.insert(accessions).values(accession=accession, study_number=self.number))
+
+    def _identities(self, doubt: Doubt) -> dict[str, str]:
+        """`p1`, `p2`, ... by first arrival; the key of each file."""
+        known: list[tuple[str, Identity]] = []
+        keys: dict[str, str] = {}
+        for one in self.files.stored:
+            mine = stored_identity(one.arrival.identity)
+            key = next((key for key, identity in known if not doubt(identity, mine)), "")
+            if not key:
+                key = f"p{len(known) + 1}"
+                known.append((key, mine))
+                self.tx.sql.execute(
+                    sa.insert(identities).values(
+                        study_number=self.number, key=key, source=one.arrival.identity_source, **asdict(mine)
+                    )
+                )
+            keys[one.file] = key
+        return keys
+
+    def _instances(self, keys: dict[str, str], stones: Mapping[str, str]) -> None:
+        taken = {one.target: one for one in self.history.taken}
+        copies: dict[str, int] = {}
+        self.rows: dict[tuple[str, str], int] = {}
+        # withdrawn ones first: what lies in images/ came after them, or beside them
+        for one in sorted(self.files.stored, key=lambda one: (not one.withdrawn, one.copy)):
+            a = one.arrival
+            copies[a.sop_uid] = copies.get(a.sop_uid, 0) + 1
+            told = taken.get(one.file)
+            self.tx.sql.execute(
+                sa.insert(instances).values(
+                    study_number=self.number,
+                    series_id=self._series(a.series_uid, a.kind, a.modality, a.received_at),
+                    sop_uid=a.sop_uid,
+                    sop_class_uid=a.sop_class_uid,
+                    transfer_syntax_uid=a.transfer_syntax_uid,
+                    file=one.file,
+                    size=a.size,
+                    sha256=a.sha256,
+                    header=a.header,
+                    pixel_sha256=a.pixel_sha256,
+                    identity_key=keys[one.file],
+                    copy=copies[a.sop_uid],
+                    withdrawn=(told.code if told else stones.get(a.sop_uid, "rejected")) if one.withdrawn else "",
+                    withdrawn_note=told.note if told and one.withdrawn else "",
+                    filed_as=told.source if told and one.withdrawn else "",
+                    arrived_at=a.received_at,
+                )
+            )
+
+    def _series(self, uid: str, kind: str, modality: str, at: datetime) -> int:
+        if (uid, kind) not in self.rows:
+            made = self.tx.sql.execute(
+                sa.insert(series).values(
+                    study_number=self.number,
+                    series_uid=uid,
+                    modality=modality,
+                    kind=kind,
+                    state=SeriesState.RECEIVING,
+                    first_at=at,
+                    last_at=at,
+                )
+            )
+            assert made.inserted_primary_key is not None
+            self.rows[(uid, kind)] = int(made.inserted_primary_key[0])
+        number = self.rows[(uid, kind)]
+        s = series.c
+        self.tx.sql.execute(
+            sa.update(series)
+            .where(s.id == number)
+            .values(
+                first_at=sa.case((s.first_at > at, at), else_=s.first_at),
+                last_at=sa.case((s.last_at < at, at), else_=s.last_at),
+            )
+        )
+        return number
+
+    def _gone(self, snapshot: Snapshot | None) -> None:
+        """Images that went with their retention: the journal remembers their digests, so that a repeat is known as
+        one."""
+        if snapshot is None:
+            return
+        stored = {(one.arrival.sop_uid, one.arrival.sha256) for one in self.files.stored}
+        taken = {(one.sop_uid, one.sha256) for one in self.history.taken}
+        for one in snapshot.series:
+            for sop, sha in one["instances"]:
+                if (sop, sha) in stored or (sop, sha) in taken:
+                    continue
+                i = instances.c
+                of_sop = sa.select(sa.func.max(i.copy)).where(i.study_number == self.number, i.sop_uid == sop)
+                self.tx.sql.execute(
+                    sa.insert(instances).values(
+                        study_number=self.number,
+                        series_id=self._series(one["uid"], one["kind"], one["modality"], snapshot.at),
+                        sop_uid=sop,
+                        sop_class_uid="",
+                        transfer_syntax_uid="",
+                        file="",
+                        size=0,
+                        sha256=sha,
+                        copy=(self.tx.sql.execute(of_sop).scalar_one() or 0) + 1,
+                        identity_key=self.history.identity or "p1",
+                        gone=True,
+                        arrived_at=snapshot.at,
+                    )
+                )
+
+    def _series_as_told(self, snapshot: Snapshot | None) -> None:
+        """Outcome, evidence and what was found, for series whose instances are those of the last line; others are
+        receiving."""
+        told = {(one["uid"], one["kind"]): one for one in snapshot.series} if snapshot else {}
+        requeued = self.history.requeue_at
+        forgotten = requeued is not None and snapshot is not None and requeued > snapshot.at
+        for key, number in self.rows.items():
+            live = self._live(number)
+            values: dict[str, Any] = {}
+            one = told.get(key)
+            if not live:
+                values = {"state": SeriesState.WITHDRAWN}
+            elif one is not None and digest_of(live) == _digest(one["instances"]):
+                values = {
+                    "state": SeriesState.COMPLETE,
+                    "evidence": one["evidence"],
+                    "outcome": one["outcome"],
+                    "reason_code": one["code"],
+                    "reason_text": one["text"],
+                    "attempts": one["attempts"],
+                    "found": one["found"],
+                    "found_digest": one["found_digest"],
+                }
+                if forgotten:
+                    values |= {"attempts": 0, "found": "", "found_digest": ""}
+            if values:
+                self.tx.sql.execute(sa.update(series).where(series.c.id == number).values(**values))
+
+    def _live(self, series_id: int) -> list[Any]:
+        i = instances.c
+        rows = self.tx.sql.execute(
+            sa.select(instances).where(i.series_id == series_id, i.withdrawn == "").order_by(i.copy)
+        ).all()
+        first: dict[str, Any] = {}
+        for row in rows:
+            first.setdefault(row.sop_uid, row)
+        return list(first.values())
+
+    def _holds(self, keys: dict[str, str]) -> None:
+        """Those that stand, and those that a doubt asks for which no person has cleared."""
+        wanted = [(one.reason, one.text, one.since, one.by) for one in self.history.holds]
+        if not self.history.released:
+            reasons = {one[0] for one in wanted}
+            live = [one for one in self.files.stored if not one.withdrawn and one.arrival.kind == "image"]
+            if len({keys[one.file] for one in live}) > 1 and IDENTITY not in reasons:
+                wanted.append((IDENTITY, "images of more than one patient, found by a rebuild", self.now, "rebuild"))
+            if len({one.arrival.sop_uid for one in live}) < len(live) and DIFFERS not in reasons | {IDENTITY}:
+                wanted.append((DIFFERS, "copies of one instance, found by a rebuild", self.now, "rebuild"))
+        seen: set[tuple[str, str]] = set()
+        for reason, text, since, by in wanted:
+            if (reason, text) not in seen:
+                seen.add((reason, text))
+                self.tx.sql.execute(
+                    sa.insert(holds).values(study_number=self.number, reason=reason, text=text, since=since, by=by)
+                )
+        self.held = bool(seen)
+
+    # results and deliveries
+
+    def insert_results(self) -> None:
+        """Committed results in their order, with their deliveries as they stand."""
+        commits = sorted(self.history.commits.values(), key=lambda one: one.at)
+        made = [one.key for one in commits if one.kind == "result"]
+        for commit in commits:
+            kept = self.files.results.get(commit.folder)
+            if kept is None or kept.result.key != commit.key:
+                continue  # its manifest went with its records, or was damaged
+            self._result(commit, kept)
+            newest = commit.kind == "withdrawal" or commit.key == made[-1]
+            self._deliveries(commit, kept, newest)
+            self.last_key = commit.key
+        for commit in commits:
+            for key, destination, kind in commit.withdraws:
+                d = deliveries.c
+                self.tx.sql.execute(
+                    sa.update(deliveries)
+                    .where(d.result_key == key, d.destination == destination, d.kind == kind)
+                    .values(withdrawn_by=commit.key)
+                )
+
+    def _result(self, commit: Commit, kept: KeptResult) -> None:
+        r = kept.result
+        self.tx.sql.execute(
+            sa.insert(results).values(
+                key=r.key,
+                study_number=self.number,
+                revision=commit.revision,
+                kind=commit.kind,
+                status=r.status,
+                folder=commit.folder,
+                previous_key=r.previous_key,
+                choice_digest=r.choice_digest,
+                identity_key=r.identity_key,
+                committed_at=commit.at,
+                payload=r.payload,
+                journalled=True,
+                gone=commit.folder in self.files.gone,
+            )
+        )
+        s = studies.c
+        self.tx.sql.execute(
+            sa.update(studies)
+            .where(s.number == self.number)
+            .values(
+                revision=sa.case((s.revision < commit.revision, commit.revision), else_=s.revision),
+                used_numbers=sa.case((s.used_numbers < r.used_numbers, r.used_numbers), else_=s.used_numbers),
+            )
+        )
+
+    def _deliveries(self, commit: Commit, kept: KeptResult, newest: bool) -> None:
+        numbers: list[tuple[NewDelivery, int]] = []
+        for row in kept.deliveries:
+            told = self.history.deliveries.get((commit.key, row.destination, row.kind), DeliveryTold())
+            state = told.state or (DeliveryState.PENDING if newest else DeliveryState.CANCELLED)
+            started = told.started_at is not None
+            made = self.tx.sql.execute(
+                sa.insert(deliveries).values(
+                    study_number=self.number,
+                    revision=commit.revision,
+                    result_key=commit.key,
+                    destination=row.destination,
+                    kind=row.kind,
+                    files=json.dumps([asdict(file) for file in row.files]),
+                    state=state,
+                    next_at=self.now,
+                    after=json.dumps(list(row.after)),
+                    after_state=row.after_state,
+                    wait_until=row.wait_until,
+                    first_connected_at=told.started_at,
+                    ended_at=None if state is DeliveryState.PENDING else told.ended_at or self.now,
+                    created_at=self.now if state is DeliveryState.PENDING else commit.at,
+                    withdrawal=commit.kind == "withdrawal",
+                    control_id=row.control_id,
+                    priority=Priority.URGENT if commit.kind == "withdrawal" else Priority.NEW,
+                    identity_key=kept.result.identity_key,
+                    may_have=told.may_have if told.state is not None else started,
+                )
+            )
+            assert made.inserted_primary_key is not None
+            numbers.append((row, int(made.inserted_primary_key[0])))
+        for row, number in numbers:
+            for other, waits_for in numbers:
+                if other.destination in row.after and waits_for != number:
+                    self.tx.sql.execute(
+                        sa.insert(delivery_waits).values(
+                            number=number, waits_for=waits_for, until_state=row.after_state
+                        )
+                    )
+
+    # how it stands
+
+    def settle_state(self) -> None:
+        """At rest where nothing changed since the last commit or end, open otherwise."""
+        snapshot = self.history.snapshot
+        current = snapshot.current if snapshot is not None else ""
+        known = set(
+            self.tx.sql.execute(sa.select(results.c.key).where(results.c.study_number == self.number)).scalars()
+        )
+        values: dict[str, Any] = {"current_key": current if current in known else None}
+        asked = self._asked_since(snapshot)
+        live = self._live_images()
+        if not live and self._ever_images():
+            values |= {"state": StudyState.WITHDRAWN, "outcome": "withdrawn", "ended_at": self.now}
+        elif snapshot is not None and not asked and snapshot.state in AT_REST and self._same(snapshot, live):
+            values |= self._at_rest(snapshot, current if current in known else "")
+        elif asked:
+            values["by_person"] = True
+        if self.history.requeue is not None and asked and "state" not in values:
+            values |= {"requeue_by": self.history.requeue[0], "requeue_why": self.history.requeue[1]}
+        values["to_withdraw"] = self._to_withdraw(snapshot, values.get("state", StudyState.OPEN))
+        self.tx.sql.execute(sa.update(studies).where(studies.c.number == self.number).values(**values))
+        self.open = values.get("state", StudyState.OPEN) == StudyState.OPEN
+
+    def _same(self, snapshot: Snapshot, live: Iterable[Any]) -> bool:
+        return snapshot.last == self.last_key and {(row.sop_uid, row.sha256) for row in live} == snapshot.images()
+
+    def _asked_since(self, snapshot: Snapshot | None) -> bool:
+        """A person asked for something after the last commit or end: a requeue, another identity."""
+        since = snapshot.at if snapshot is not None else None
+        asked = [at for at in (self.history.requeue_at, self.history.identity_at) if at is not None]
+        return any(since is None or at > since for at in asked)
+
+    def _at_rest(self, snapshot: Snapshot, current: str) -> dict[str, Any]:
+        values: dict[str, Any] = {"outcome": snapshot.outcome, "changed_at": snapshot.at, "chosen_at": snapshot.at}
+        states = list(
+            self.tx.sql.execute(sa.select(deliveries.c.state).where(deliveries.c.result_key == current)).scalars()
+        )
+        if DeliveryState.PENDING in states:
+            return {**values, "state": StudyState.DELIVERING}
+        dead = DeliveryState.DEAD in states
+        return {**values, "state": StudyState.UNDELIVERED if dead else StudyState.DONE, "ended_at": snapshot.at}
+
+    def _of_images(self) -> sa.Select[Any]:
+        i = instances.c
+        return (
+            sa.select(instances)
+            .join(series, series.c.id == i.series_id)
+            .where(i.study_number == self.number, series.c.kind == "image")
+        )
+
+    def _live_images(self) -> list[Any]:
+        rows = self.tx.sql.execute(self._of_images().where(instances.c.withdrawn == "").order_by(instances.c.copy))
+        first: dict[str, Any] = {}
+        for row in rows:
+            first.setdefault(row.sop_uid, row)
+        return list(first.values())
+
+    def _ever_images(self) -> bool:
+        return self.tx.sql.execute(self._of_images().limit(1)).first() is not None
+
+    def _to_withdraw(self, snapshot: Snapshot | None, state: str) -> str:
+        """What was sent and must be taken back, where no withdrawal was committed yet."""
+        d = deliveries.c
+        sent = self.tx.sql.execute(
+            sa.select(d.identity_key).where(
+                d.study_number == self.number,
+                d.withdrawal.is_(sa.false()),
+                d.withdrawn_by == "",
+                d.may_have.is_(sa.true()),
+            )
+        ).scalars()
+        under: Sequence[str] = list(sent)
+        if not under:
+            return ""
+        if state == StudyState.WITHDRAWN or (snapshot is not None and snapshot.to_withdraw == WITHDRAW_ALL):
+            return WITHDRAW_ALL
+        chosen = self.history.identity
+        return WITHDRAW_OTHER_IDENTITY if chosen and any(key != chosen for key in under) else ""
+
+    def restored(self) -> Restored:
+        """What the summary counts."""
+        pending = self.tx.sql.execute(
+            sa.select(sa.func.count()).where(
+                deliveries.c.study_number == self.number, deliveries.c.state == DeliveryState.PENDING
+            )
+        ).scalar_one()
+        return Restored(self.open, self.held, int(pending))
+
+
+def _digest(pairs: Iterable[Sequence[str]]) -> str:
+    return digest_of(_Pair(sop, sha) for sop, sha in pairs)
+
+
+@dataclass(frozen=True)
+class _Pair:
+    sop_uid: str
+    sha256: str
