@@ -79,11 +79,11 @@ class Withdrawer:
             previous_key=view.previous_key,
         )
         target = self._spool.result_folder(view.study.study_uid, key, claim.token)
-        by_destination: dict[str, list[DeliveryRow]] = defaultdict(list)
-        for delivery in claim.sent:
-            by_destination[delivery.destination].append(delivery)
+        groups: dict[tuple[str, str], list[DeliveryRow]] = defaultdict(list)
+        for delivery in claim.sent:  # one note and one message for each identity that it was sent under
+            groups[delivery.destination, delivery.identity_key].append(delivery)
         deliveries: list[NewDelivery] = []
-        for name, sent in sorted(by_destination.items()):
+        for (name, _), sent in sorted(groups.items()):
             made = self._one(name, sent, view, results, key, content_at, target, folder)
             if made is not None:
                 deliveries.append(made)
@@ -124,12 +124,16 @@ class Withdrawer:
     ) -> NewDelivery | None:
         pacs = next((p for p in self._settings.pacs if p.name == name), None)
         ehr = next((e for e in self._settings.ehr if e.name == name), None)
+        which = f"{name}-{sent[0].identity_key}"
         wrong = bool(view.study.identity_chosen) and any(d.identity_key != view.study.identity_chosen for d in sent)
         if pacs is not None and pacs.rejection_notes:
             objects = [folder / f.path for d in sent for f in d.files]
             context = ResultContext(key=key, content_at=content_at, device=self._device)
             note = write_note(
-                objects, Rejection.WRONG_PATIENT if wrong else Rejection.QUALITY, context, target / f"note-{name}.dcm"
+                objects,
+                Rejection.WRONG_PATIENT if wrong else Rejection.QUALITY,
+                context,
+                target / f"note-{name}-{sent[0].identity_key}.dcm",
             )
             file = FileRef(
                 str(note.path.relative_to(folder)), note.sha256, "note", note.sop_class_uid, note.sop_instance_uid
@@ -148,15 +152,15 @@ class Withdrawer:
                 study,
                 oru=self._settings.oru,
                 ehr=ehr,
-                control_id=control_id(key, name),
+                control_id=control_id(key, which),
                 at=content_at,
                 withdrawal=letter,
                 sr_uid=_sr_uid(last),
             )
-            path = target / f"oru-{name}.hl7"
+            path = target / f"oru-{which}.hl7"
             write_synced(path, message)
             file = FileRef(str(path.relative_to(folder)), hashlib.sha256(message).hexdigest(), "oru")
-            return NewDelivery(destination=name, kind="oru", files=(file,), control_id=control_id(key, name))
+            return NewDelivery(destination=name, kind="oru", files=(file,), control_id=control_id(key, which))
         return None
 
 
