@@ -9,7 +9,7 @@ import click
 from dicom_node.choosing import chosen_of
 from dicom_node.cli_context import by_option, json_option, node_here, print_json, study_of, why_option
 from dicom_node.errors import Precondition
-from dicom_node.indexer import WITHDRAW
+from dicom_node.filing import WITHDRAW
 from dicom_node.node import Node
 from dicom_node.places import software_version, utc_now
 from dicom_node.publishing import inputs_digest

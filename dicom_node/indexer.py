@@ -4,7 +4,6 @@ A batch: headers by a bounded child, a link into the study's folder, folders syn
 Decides what an instance is (image, set aside, our own, a rejection note) and whether a second copy is a duplicate; the moves are the ledger's.
 """
 
-import hashlib
 import json
 import logging
 import os
@@ -13,47 +12,21 @@ from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from datetime import datetime
 from pathlib import Path
-from typing import Final, Literal
+from typing import Literal
 
 from config.settings import Settings
 from dicom_node.choosing import header_of
 from dicom_node.errors import UnreadableHeader
+from dicom_node.filing import REJECTIONS, TAKE_BACK, WITHDRAW, file_digest, kind_of
 from dicom_node.header_child import HeaderChild
 from dicom_node.identity import differences, doubts, identity_of
 from dicom_node.logs import alarm, event
-from dicom_node.net.conformance import is_read
-from dicom_node.results.context import is_ours
 from inference.headers import Header
 from storage import spool as spools
 from storage.errors import NameTaken
 from storage.ledger import Ledger
 from storage.rows import Arrival, Identity, InstanceRow, TombstoneRow
 from storage.spool import Spool, fsync_folder, make_folder, safe_name
-
-REJECTIONS: Final = {
-    "113001": "rejected for quality reasons",
-    "113037": "rejected for patient safety reasons",
-    "113038": "incorrect modality worklist entry",
-    "113039": "data retention policy expired",
-}
-WITHDRAW: Final = "withdraw-"  # incoming names of notes that `dicom-node withdraw` wrote
-_TAKE_BACK: Final = ("113001", "113037", "withdraw")
-
-Kind = Literal["image", "set_aside", "own", "note"]
-
-
-def kind_of(header: Header, incoming: str) -> Kind:
-    """What an instance is to this node."""
-    if header.note_title in REJECTIONS and (incoming.startswith(WITHDRAW) or not is_ours(header.model)):
-        return "note"
-    if is_ours(header.model):
-        return "own"
-    return "image" if is_read(header.sop_class_uid) else "set_aside"
-
-
-def file_digest(path_bytes: bytes) -> str:
-    """SHA-256 of a stored file."""
-    return hashlib.sha256(path_bytes).hexdigest()
 
 
 class _People:
@@ -84,7 +57,7 @@ class _People:
 def _meant(tombstones: Sequence[TombstoneRow], person: Identity) -> TombstoneRow | None:
     """The rejection that names this very object before it came: 113038 only under the identity that the note carries."""
     for tombstone in tombstones:
-        if tombstone.code in _TAKE_BACK or (tombstone.code == "113038" and not doubts(tombstone.identity, person)):
+        if tombstone.code in TAKE_BACK or (tombstone.code == "113038" and not doubts(tombstone.identity, person)):
             return tombstone
     return None
 
@@ -219,7 +192,7 @@ class Indexer:
     ) -> Arrival:
         """Decide, and give the file its name in the study's folder."""
         kind = kind_of(header, arrival.name)
-        sha256 = file_digest(arrival.path.read_bytes())
+        sha256 = file_digest(arrival.path)
         person = identity_of(header)
         holds: list[tuple[str, str]] = []
         verdict: Literal["new", "duplicate", "differs", "rejected"] = "new"
@@ -238,7 +211,7 @@ class Indexer:
             verdict, why = self._compare(header, live)
             if verdict == "differs" and kind == "image":
                 holds.append(("differs", f"an instance came again with another {why}"))
-        elif withdrawn and withdrawn[-1].withdrawn in _TAKE_BACK:
+        elif withdrawn and withdrawn[-1].withdrawn in TAKE_BACK:
             holds.append(("rejected_again", "an instance came again that was rejected"))
         elif tombstone := _meant(tombstones.get(header.sop_instance_uid, ()), person):
             verdict, why, place, code = (

@@ -2,15 +2,17 @@
 
 import os
 import secrets
+from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
 from config.settings import Settings
-from dicom_node.places import open_spool, software_version, state_folder
+from dicom_node.places import open_spool, software_version, state_folder, utc_now
+from dicom_node.rebuilding import open_ledger
 from dicom_node.results.context import Device
 from storage.associations import ProcessName
-from storage.database import Database, create_database, sqlite_path
+from storage.database import Database
 from storage.journal import Journal
 from storage.ledger import Ledger
 from storage.spool import Spool, make_folder, write_synced
@@ -37,16 +39,15 @@ class Node:
         self.journal.close()
 
 
-def open_node(settings: Settings, who: str) -> Node:
-    """Open (and where there is none, create) the ledger beside the spool.
+def open_node(settings: Settings, who: str, *, waiting: Callable[[], None] = lambda: None) -> Node:
+    """Open the ledger beside the spool; it is created where all is new, and rebuilt from the spool where it is gone.
 
     Raises StorageError: the ledger is corrupt, of another schema, or lies where it cannot work.
     """
     spool = open_spool(settings)
     process = ProcessName.of_this_process()
     journal = Journal(spool.journal, process.host, process.boot, process.pid)
-    path = sqlite_path(settings.database.url, state_folder(settings))
-    database = Database(path) if path.exists() else create_database(path)
+    database = open_ledger(settings, spool, utc_now(), waiting=waiting)
     database.require_schema()
     return Node(settings, spool, journal, database, Ledger(database, journal, who), f"{who}@{process}")
 

@@ -27,7 +27,7 @@ from inference.findings import NotRead, Reading, Reason, Report
 from inference.headers import Header
 from inference.kept import report_from_json, report_to_json
 from inference.matching import match, vanished
-from storage.rows import FileRef, Identity, NewDelivery
+from storage.rows import FileRef, Identity, NewDelivery, NewResult
 from storage.spool import fsync_folder, write_synced
 
 MANIFEST: Final = "manifest.json"
@@ -383,20 +383,22 @@ def _destination_json(destination: Destination) -> dict[str, Any]:
     return {**vars(destination), "paths": list(destination.paths), "after": list(destination.after)}
 
 
-def deliveries_of(published: Published, study_folder: Path, settings: Settings, now: datetime) -> list[NewDelivery]:
-    """The outbox rows that the manifest names."""
-    objects = {o["path"]: o for o in published.manifest["objects"]}
+def deliveries_of(
+    manifest: Mapping[str, Any], folder: Path, study_folder: Path, wait_s: float, now: datetime
+) -> list[NewDelivery]:
+    """The outbox rows that a manifest names; `wait_s` bounds what waits for another destination."""
+    objects = {o["path"]: o for o in manifest["objects"]}
     rows = []
-    for meant in published.manifest["destinations"]:
+    for meant in manifest["destinations"]:
         files = tuple(
             FileRef(
-                path=str((published.folder / p).relative_to(study_folder)),
-                sha256=objects[p]["sha256"],
-                kind=objects[p]["kind"],
-                sop_class_uid=objects[p].get("sop_class_uid", ""),
-                sop_instance_uid=objects[p].get("sop_instance_uid", ""),
+                path=str((folder / path).relative_to(study_folder)),
+                sha256=objects[path]["sha256"],
+                kind=objects[path]["kind"],
+                sop_class_uid=objects[path].get("sop_class_uid", ""),
+                sop_instance_uid=objects[path].get("sop_instance_uid", ""),
             )
-            for p in meant["paths"]
+            for path in meant["paths"]
         )
         rows.append(
             NewDelivery(
@@ -405,8 +407,24 @@ def deliveries_of(published: Published, study_folder: Path, settings: Settings, 
                 files=files,
                 after=tuple(meant["after"]),
                 after_state=meant["after_state"],
-                wait_until=now + timedelta(seconds=settings.oru.wait_s_max) if meant["after"] else None,
+                wait_until=now + timedelta(seconds=wait_s) if meant["after"] else None,
                 control_id=meant["control_id"],
             )
         )
     return rows
+
+
+def result_row(manifest: Mapping[str, Any], folder: Path, study_folder: Path) -> NewResult:
+    """What the ledger keeps of a result, from its manifest alone."""
+    kept = {name: manifest.get(name, "") for name in ("inputs_digest", "no_oru", "objects")}
+    return NewResult(
+        key=manifest["key"],
+        kind=manifest["kind"],
+        status=manifest["status"],
+        folder=str(folder.relative_to(study_folder)),
+        previous_key=manifest["previous_key"],
+        choice_digest=manifest["choice_digest"],
+        identity_key=manifest["identity_key"],
+        payload=json.dumps(kept),
+        used_numbers=manifest["used_numbers"],
+    )

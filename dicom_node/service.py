@@ -84,7 +84,7 @@ def _indexer(role: Role) -> None:
     from dicom_node.indexer import Indexer
     from dicom_node.node import open_node
 
-    node = open_node(role.settings, "indexer")
+    node = open_node(role.settings, "indexer", waiting=role.turned)
     indexer = Indexer(role.settings, node.spool, node.ledger)
     try:
         _loop(role, lambda: indexer.turn(utc_now()), role.settings.index.poll_s)
@@ -98,7 +98,7 @@ def _assembler(role: Role) -> None:
     from dicom_node.node import open_node
     from dicom_node.scheduler import Task
 
-    node = open_node(role.settings, "assembler")
+    node = open_node(role.settings, "assembler", waiting=role.turned)
     assembler = Assembler(role.settings, node.spool, node.ledger)
     _periodic(role, node, [Task("assembly", role.settings.assembly.sweep_s, assembler.turn)])
 
@@ -108,7 +108,7 @@ def _scheduler(role: Role) -> None:
     from dicom_node.scheduler import tasks_of
     from storage.retention import Retention
 
-    node = open_node(role.settings, "scheduler")
+    node = open_node(role.settings, "scheduler", waiting=role.turned)
     retention = Retention(role.settings.retention, node.spool, node.ledger)
     _periodic(role, node, tasks_of(role.settings, node.spool, node.ledger, retention.sweep))
 
@@ -137,7 +137,7 @@ def _worker(role: Role) -> None:
     from dicom_node.worker import Worker
     from inference.decoder_check import failing_decoders
 
-    node = open_node(role.settings, "worker")
+    node = open_node(role.settings, "worker", waiting=role.turned)
 
     class Stopped(BaseException):
         """Told to stop while a job runs."""
@@ -166,7 +166,7 @@ def _courier(role: Role) -> None:
     from dicom_node.courier import Couriers
     from dicom_node.node import open_node
 
-    node = open_node(role.settings, "courier")
+    node = open_node(role.settings, "courier", waiting=role.turned)
     couriers = Couriers(role.settings, node.spool, lambda: node.ledger, owner=node.owner, clock=utc_now)
     couriers.start()
     role.watchdog.ready()

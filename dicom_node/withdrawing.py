@@ -14,13 +14,13 @@ from typing import Any, Final
 
 from config.settings import Settings
 from dicom_node.logs import alarm, event
-from dicom_node.publishing import MANIFEST, Published, is_whole, load_published, parties_of
+from dicom_node.publishing import MANIFEST, Published, is_whole, load_published, parties_of, result_row
 from dicom_node.results.context import Device, ResultContext
 from dicom_node.results.note import Rejection, write_note
 from dicom_node.results.uids import control_id, result_key
 from hl7.oru import Withdrawal, render_oru
 from storage.ledger import Ledger
-from storage.rows import DeliveryRow, FileRef, NewDelivery, NewResult, StudyView, WithdrawalClaim
+from storage.rows import DeliveryRow, FileRef, NewDelivery, StudyView, WithdrawalClaim
 from storage.spool import Spool, fsync_folder, write_synced
 
 WRONG_PATIENT: Final = "113037"
@@ -94,20 +94,10 @@ class Withdrawer:
                     destination=name,
                     why="the destination takes no rejection notes, or is no longer configured",
                 )
-        manifest = _manifest(view, key, content_at, deliveries)
+        manifest = _manifest(view, key, content_at, deliveries, claim.sent[0].identity_key if claim.sent else "")
         write_synced(target / MANIFEST, json.dumps(manifest, indent=1).encode())
         fsync_folder(target)
-        result = NewResult(
-            key=key,
-            kind="withdrawal",
-            status="withdrawn",
-            folder=str(target.relative_to(folder)),
-            previous_key=view.previous_key,
-            choice_digest="",
-            identity_key=claim.sent[0].identity_key if claim.sent else "",
-            payload="{}",
-            used_numbers=view.study.used_numbers,
-        )
+        result = result_row(manifest, target, folder)
         self._ledger.commit_withdrawal(claim, result, deliveries, self._clock())
         event("study.withdrawn", logging.WARNING, study=view.study.number, count=len(deliveries))
 
@@ -168,7 +158,9 @@ def _sr_uid(published: Published) -> str:
     return next((o["sop_instance_uid"] for o in published.manifest["objects"] if o["kind"] == "sr"), "")
 
 
-def _manifest(view: StudyView, key: str, content_at: datetime, deliveries: Sequence[NewDelivery]) -> dict[str, Any]:
+def _manifest(
+    view: StudyView, key: str, content_at: datetime, deliveries: Sequence[NewDelivery], identity_key: str
+) -> dict[str, Any]:
     return {
         "format": 1,
         "key": key,
@@ -179,7 +171,7 @@ def _manifest(view: StudyView, key: str, content_at: datetime, deliveries: Seque
         "status": "withdrawn",
         "content_at": content_at.isoformat(),
         "choice_digest": "",
-        "identity_key": view.study.identity_chosen,
+        "identity_key": identity_key,
         "used_numbers": view.study.used_numbers,
         "no_oru": "",
         "objects": [

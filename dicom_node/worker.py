@@ -13,7 +13,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 from pathlib import Path
-from typing import Any, Final
+from typing import Final
 
 from config.catalogue import find_entry
 from config.errors import NodeError
@@ -32,7 +32,7 @@ from dicom_node.publishing import (
     key_of,
     load_published,
     publish,
-    used_numbers,
+    result_row,
 )
 from dicom_node.reading import ReadingRoom
 from dicom_node.results.context import Device
@@ -41,7 +41,7 @@ from inference.findings import Reading, Reason
 from inference.kept import load_reading
 from storage.errors import LedgerCorrupt, LedgerMissing, LedgerReplaced, SpoolFull, StorageError
 from storage.ledger import Ledger
-from storage.rows import NewResult, SeriesRow, StudyClaim, StudyView
+from storage.rows import SeriesRow, StudyClaim, StudyView
 from storage.spool import Spool, make_folder
 from storage.states import Outcome, StudyMove
 
@@ -281,7 +281,8 @@ class Worker:
         )
         self._tick()
         now = self._clock()
-        rows = deliveries_of(published, folder, self._settings, now)
+        wait_s = self._settings.oru.wait_s_max
+        rows = deliveries_of(published.manifest, published.folder, folder, wait_s, now)
         read = {r.series_instance_uid for r in readings}
         by_id = {row.id: row.series_uid for row in view.series}
         verdicts = tuple(
@@ -295,17 +296,7 @@ class Worker:
             else v
             for v in chosen.verdicts
         )
-        result = NewResult(
-            key=published.key,
-            kind="result",
-            status=str(published.report.status),
-            folder=str(published.folder.relative_to(folder)),
-            previous_key=request.previous.key if request.previous else "",
-            choice_digest=chosen.digest,
-            identity_key=chosen.identity_key,
-            payload=json.dumps(payload_of(published)),
-            used_numbers=used_numbers(published.report, request.previous),
-        )
+        result = result_row(published.manifest, published.folder, folder)
         revision = self._ledger.commit_result(claim, result, verdicts, rows, now)
         why = "" if rows else shadow_reason(self._settings, published)
         event(
@@ -379,15 +370,6 @@ def _earlier_may_stand(view: StudyView) -> bool:
     ):
         return False
     return not view.study.identity_chosen or current.identity_key == view.study.identity_chosen
-
-
-def payload_of(published: Published) -> dict[str, Any]:
-    """What the ledger keeps of a result, for `status` and `requeue`."""
-    return {
-        "inputs_digest": published.manifest["inputs_digest"],
-        "no_oru": published.no_oru,
-        "objects": published.manifest["objects"],
-    }
 
 
 def shadow_reason(settings: Settings, published: Published) -> str:
