@@ -19,6 +19,14 @@ _OUTCOMES: Final = {
 }
 
 
+UNSAID: Final = {
+    "waiting": "more may come, or its turn has not come",
+    "set_aside": "an object of a class that is not read",
+    "withdrawn": "its images were rejected or withdrawn",
+    "partial": "not the whole lungs were read",
+}
+
+
 def status_of(outcome: str | None, reading: Reading | None, *, held: bool = False, withdrawn: bool = False) -> str:
     """The status that follows a series' outcome (interfaces: output of demo and analyse)."""
     if withdrawn:
@@ -52,9 +60,7 @@ def series_entry(
         "series_instance_uid": series_uid,
         "modality": modality,
         "status": status,
-        "reason": {"code": reason.code, "text": reason.text}
-        if reason and reason.code and status != "completed"
-        else None,
+        "reason": None if status == "completed" else _reason(reason, status),
         "evidence": evidence,
         "slices_read": len(reading.slices_read) if looked and reading else 0,
         "slices_left_out": [vars(left) for left in reading.slices_left_out] if looked and reading else [],
@@ -70,6 +76,13 @@ def series_entry(
         "results": [dict(r) for r in results],
         "seconds": {stage: times.get(stage) for stage in STAGES},
     }
+
+
+def _reason(reason: Reason | None, status: str) -> dict[str, str]:
+    """Every status but `completed` has one, also where nobody said more than the status does."""
+    if reason is not None and reason.code:
+        return {"code": reason.code, "text": reason.text}
+    return {"code": status, "text": UNSAID.get(status, status.replace("_", " "))}
 
 
 def candidates_json(candidates: Sequence[Candidate]) -> list[dict[str, Any]]:

@@ -1,12 +1,15 @@
 """One study through a running node, with a PACS and an EHR that are not ours."""
 
+import json
 import sqlite3
 from collections.abc import Callable
 from datetime import UTC, datetime
+from importlib import resources
 from pathlib import Path
 from typing import Any
 
 import highdicom as hd
+import jsonschema
 import pydicom
 import pytest
 
@@ -29,6 +32,12 @@ def field(message: bytes, segment: str, number: int) -> list[str]:
     return [row[number - 1 if segment == "MSH" else number] for row in rows if len(row) > number - (segment == "MSH")]
 
 
+def fits(schema: str, value: Any) -> None:
+    """What a script reads is as its schema in the package says."""
+    folder = resources.files("dicom_node") / "schemas"
+    jsonschema.validate(value, json.loads((folder / f"{schema}.schema.json").read_text()))
+
+
 def test_a_ct_comes_back_as_seg_sr_and_one_message(
     node: RunningNode, hospital: Hospital, ct_study: Callable[..., Study]
 ) -> None:
@@ -47,6 +56,10 @@ def test_a_ct_comes_back_as_seg_sr_and_one_message(
     assert f"{study.uid}" in message.decode()
     assert "RESEARCH" in message.decode()
     assert all(d["state"] == "sent" for d in story["study"]["deliveries"])
+    fits("status-why", story)
+    fits("summary", {"schema_version": 1, "series": story["series"]})
+    fits("status", json.loads(node.command("status", "--json")))
+    fits("deliveries", json.loads(node.command("deliveries", "list", "--json")))
     groups = hd.sr.srread(_saved(sr, node)).content.get_volumetric_roi_measurement_groups()  # type: ignore[attr-defined]
     assert len(groups) == len(read["nodules"])
 
