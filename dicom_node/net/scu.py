@@ -229,6 +229,17 @@ class Sender:
                     association.abort()
 
 
+def _keep_answers(association: Any) -> None:
+    """Leave answers to who asked for them.
+
+    pynetdicom's own loop beside us looks for requests of the peer. `send_*` pauses it, but a loop that was just let go (by the end of the
+    last `send_*`) runs once more, and under load it then takes the answer to the next request and drops it: about one in 1,500. We serve no
+    requests on these associations, so that loop gets nothing.
+    """
+    taken = association.dimse.get_msg
+    association.dimse.get_msg = lambda block=False: taken(block=True) if block else (None, None)
+
+
 _ASK_PEER: Final = "the other side has to be configured for our AE title and what we send"
 _CHECK_ADDRESS: Final = "check host, port and firewall; `dicom-node peers echo` tries it"
 
