@@ -127,11 +127,12 @@ class RunningNode:
         return found
 
     def kill_role(self, role: str) -> None:
-        """kill -9 of one role."""
+        """kill -9 of one role; returns once it runs again as another process."""
         pids = self.role_pids(role)
         assert pids, f"no process of role {role}"
         for pid in pids:
             os.kill(pid, signal.SIGKILL)
+        self.until(lambda: (now := self.role_pids(role)) and not set(now) & set(pids), f"{role} to run again")
 
     def command(self, *arguments: str, expect: int | None = 0) -> str:
         """Run `dicom-node ...`; returns its output. `expect`: the exit code, None for any."""
@@ -150,7 +151,7 @@ class RunningNode:
             text=True,
             timeout=120,
         )
-        if done.returncode == 2:
+        if not done.stdout.startswith("{"):  # no such study, or the ledger is being made again
             return None
         value: dict[str, Any] = json.loads(done.stdout)
         return value

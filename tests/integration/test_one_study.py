@@ -176,8 +176,8 @@ def test_withdraw_takes_back_what_was_sent(
     assert _evidence(note) == {d.SOPInstanceUID for d in (*hospital.objects("SEG"), *hospital.objects("SR"))}
     assert {e["status"] for e in story["series"]} == {"withdrawn"}
     send(study.files[:3], node)
-    again = node.until_state(study.uid, "open")
-    assert again["study"]["held"]
+    again = node.until(lambda: (s := node.why(study.uid)) and s["study"]["held"] and s, "the study to be held")
+    assert again["study"]["held"][0]["reason"] == "rejected_again"
 
 
 def _evidence(document: pydicom.Dataset) -> set[str]:

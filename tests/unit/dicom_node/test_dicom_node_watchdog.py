@@ -8,7 +8,6 @@ from pathlib import Path
 
 import pytest
 
-from dicom_node import watchdog
 from dicom_node.watchdog import Watchdog
 
 
@@ -38,7 +37,7 @@ def test_the_supervisor_hears_the_whole_life_of_a_role(
 ) -> None:
     address, line = supervisor
     now = iter([100.0, 100.5, 101.5])
-    monkeypatch.setattr(watchdog.time, "monotonic", now.__next__)
+    monkeypatch.setattr("dicom_node.watchdog.time.monotonic", now.__next__)
     role = Watchdog.from_environment({"NOTIFY_SOCKET": address})
     role.ready()
     role.ready()  # told once
