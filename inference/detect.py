@@ -18,6 +18,7 @@ import scipy.ndimage as ndi
 import torch
 
 from config.catalogue import Entry
+from config.errors import ConfigurationError
 from inference.device import on_device
 from inference.findings import Algorithm
 from inference.lungs import Lungs
@@ -29,7 +30,7 @@ _MARGIN_MM: Final = 15.0  # what the widest scale sees beyond the lungs' box
 _GRIDS_MM: Final = ((0.0, 1.0), (3.0, 2.0), (6.5, 4.0))  # from this scale on, this grid
 _HALVING: Final = 0.7  # scale, in voxels of the finer grid, of the Gaussian before every second voxel is taken
 _RESPONSE_FLOOR: Final = 10.0  # weaker than any of the strongest forty in a scan
-_SEPARATION: Final = 1.5  # a weaker answer within so many scales of a stronger one is the same body
+_SEPARATION: Final = 2.2  # a weaker answer within so many scales of a stronger one is the same body or its surface
 _DIAMETER_PER_SCALE: Final = 2 * 3**0.5  # a ball of so many scales answers most (second derivatives of a Gaussian)
 
 Array = npt.NDArray[np.float32]
@@ -45,12 +46,17 @@ class _Peak:
 
 
 class DotDetector:
-    """The Hessian dot filter; parameters of the catalogue: `scales_mm`, `candidates_max`, `response_min`."""
+    """The Hessian dot filter; parameters of the catalogue: `scales_mm`, `responses_min` (one a scale), `candidates_max`.
+
+    Forks of vessels are small: at the scales of small nodules more is asked of an answer before it goes into a result.
+    """
 
     def __init__(self, entry: Entry, device: torch.device) -> None:
         self.algorithm = Algorithm(entry.task, entry.name, entry.version, entry.sha256, entry.validation)
-        self.response_min = entry.number("response_min")
         self._scales_mm = entry.numbers("scales_mm")
+        self._responses_min = entry.numbers("responses_min")
+        if len(self._responses_min) != len(self._scales_mm):
+            raise ConfigurationError("responses_min has not one number for each of scales_mm", entry.name)
         self._candidates_max = int(entry.number("candidates_max"))
         self._device = device
 
@@ -80,6 +86,11 @@ class DotDetector:
             k, j, i = (float(at) for at in middle + peak.place_mm / spacing)
             spots.append(Spot((k, j, i), peak.response, peak.scale_mm * _DIAMETER_PER_SCALE))
         return spots
+
+    def is_strong(self, spot: Spot) -> bool:
+        """Whether the answer reaches what its scale asks for."""
+        scale = int(np.argmin(np.abs(np.array(self._scales_mm) * _DIAMETER_PER_SCALE - spot.scale_mm)))
+        return spot.response >= self._responses_min[scale]
 
 
 def _grid_of(scale_mm: float) -> float:
@@ -172,7 +183,7 @@ def _vertex(before: float, here: float, after: float) -> float:
 
 
 def strongest(peaks: Sequence[_Peak], count: int) -> list[_Peak]:
-    """The strongest peaks, each more than 1.5 of the other's scales away from every stronger one."""
+    """The strongest peaks, each more than 2.2 scales of every stronger one away from it."""
     kept: list[_Peak] = []
     for peak in sorted(peaks, key=lambda p: (-p.response, *p.place_mm)):
         if len(kept) == count:

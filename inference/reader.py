@@ -46,11 +46,10 @@ class Detector(Protocol):
     @property
     def algorithm(self) -> Algorithm: ...
 
-    @property
-    def response_min(self) -> float:
-        """Below this response a place is a candidate, but no result."""
-
     def detect(self, volume: Volume, lungs: Lungs, progress: Progress) -> Sequence[Spot]: ...
+
+    def is_strong(self, spot: Spot) -> bool:
+        """Whether a place may go into the result; a weaker one stays a candidate."""
 
 
 class Outliner(Protocol):
@@ -182,9 +181,9 @@ def read(
     with watch.stage("detect"):
         spots = tuple(chain.detector.detect(volume, lungs, progress))
     with watch.stage("outline"):
-        strong = tuple(spot for spot in spots if spot.response >= chain.detector.response_min)
-        masks = chain.outliner.outline(volume, lungs, strong, progress)
-        found = [(rank, mask) for rank, mask in enumerate(masks) if mask is not None]
+        strong = [place for place, spot in enumerate(spots) if chain.detector.is_strong(spot)]
+        masks = chain.outliner.outline(volume, lungs, [spots[place] for place in strong], progress)
+        found = [(place, mask) for place, mask in zip(strong, masks, strict=True) if mask is not None]
         shown = found[: limits.nodules_max]
         nodules = tuple(measure_nodule(volume, mask, number, lungs) for number, (_, mask) in enumerate(shown, start=1))
     if chain.grader is not None:
@@ -204,7 +203,7 @@ def read(
         slices_left_out=tuple(volume.left_out),
         quality=_quality(volume, more=len(found) - len(shown), nodules_max=limits.nodules_max),
         smallest_mm=chain.outliner.diameter_mm_min,
-        candidates=_candidates(volume, spots, reported=frozenset(rank for rank, _ in shown)),
+        candidates=_candidates(volume, spots, reported=frozenset(place for place, _ in shown)),
         seconds=watch.seconds,
         series_number=volume.series_number,
         series_description=volume.description,
@@ -212,16 +211,16 @@ def read(
 
 
 def _candidates(volume: Volume, spots: Sequence[Spot], reported: frozenset[int]) -> tuple[Candidate, ...]:
-    """The spots as findings, by rank. `strong` spots come first, so a place among them is the rank."""
+    """The spots as findings, ranked as the detector gave them; `reported` are places in that order."""
     return tuple(
         Candidate(
-            rank + 1,
-            to_lps_mm(volume.affine, spot.centre),
-            round(spot.response, 1),
-            round(spot.scale_mm, 1),
-            rank in reported,
+            rank=place + 1,
+            centre_lps_mm=to_lps_mm(volume.affine, spot.centre),
+            response=round(spot.response, 1),
+            scale_mm=round(spot.scale_mm, 1),
+            reported=place in reported,
         )
-        for rank, spot in enumerate(spots)
+        for place, spot in enumerate(spots)
     )
 
 

@@ -7,6 +7,7 @@ or {"event": "error", "code", "text"} for what is worth another attempt. A job i
 """
 
 import argparse
+import contextlib
 import dataclasses
 import json
 import sys
@@ -24,9 +25,6 @@ from inference.kept import save_reading
 from inference.reader import Chain, ReadLimits, build_chain, read
 from inference.volume import Volume
 
-WARM_SHAPE = (24, 48, 48)
-WARM_AFFINE = np.array([[0.0, 0, 2, 0], [0, 2, 0, 0], [2, 0, 0, 0], [0, 0, 0, 1]])
-
 
 def _say(**fields: Any) -> None:
     sys.stdout.write(json.dumps(fields) + "\n")
@@ -38,12 +36,21 @@ def _progress(stage: str, done: int, total: int) -> None:
 
 
 def warm(chain: Chain) -> None:
-    """Run the chain once on a volume that holds nothing, so that the first job pays for no loading."""
-    hu = np.full(WARM_SHAPE, -1000, np.int16)
+    """Run the whole chain once on two balls of lung with a smaller ball in each, so that no job pays for loading."""
+    hu = np.full((64, 64, 112), 40, np.int16)
+    k, j, i = np.ogrid[:64, :64, :112]
+    for middle in (28, 84):
+        distance_mm = 3 * np.sqrt((k - 32) ** 2 + (j - 32) ** 2 + (i - middle) ** 2)
+        hu[distance_mm < 75] = -850
+        hu[distance_mm < 6] = 40
     volume = Volume(
-        hu=hu, affine=WARM_AFFINE, series_instance_uid="", modality="CT", sop_instance_uids=("",) * WARM_SHAPE[0]
+        hu=hu,
+        affine=np.array([[0.0, 0, 3, 0], [0, 3, 0, 0], [3, 0, 0, 0], [0, 0, 0, 1]]),
+        series_instance_uid="",
+        modality="CT",
+        sop_instance_uids=("",) * len(hu),
     )
-    with suppress(ReadingError):  # there is no lung in it
+    with contextlib.suppress(ReadingError):  # another chain may find no lung in it; it is loaded all the same
         read(volume, chain, ReadLimits())
 
 
