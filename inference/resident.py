@@ -1,9 +1,10 @@
-"""The resident reader: `python -m inference.resident --entry NAME --device auto`. Models are loaded and warmed once, then it reads job after job.
+"""The resident reader: models are loaded and warmed once, then it reads job after job.
 
-A JSON object a line on standard output: {"event": "ready", "entry", "device"} when warm; for each job {"event": "progress", "stage",
-"done", "total"} and at its end {"event": "done", "seconds"}, {"event": "turned_away", "outcome", "code", "text"} for what the pixels show,
-or {"event": "error", "code", "text"} for what is worth another attempt. A job is a line on standard input: {"volume": folder of the decoder, "out": file for the Reading, "nodules_max",
-"decode_s", "may_wait"}. Ends at the end of its input.
+`python -m inference.resident --entry NAME --device auto` says {"event": "ready", "entry", "device"} when it is warm. A job
+is a line on standard input: {"volume": folder of the decoder, "out": file for the Reading, "nodules_max", "decode_s",
+"may_wait"}. Each answers with lines of {"event": "progress", "stage", "done", "total"} and ends with one of
+{"event": "done", "seconds"}, {"event": "turned_away", "outcome", "code", "text"} for what the pixels show, and
+{"event": "error", "code", "text"} for what is worth another attempt. Ends at the end of its input.
 """
 
 import argparse
@@ -12,7 +13,6 @@ import dataclasses
 import json
 import sys
 import time
-from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
