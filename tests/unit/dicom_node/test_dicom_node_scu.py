@@ -252,7 +252,7 @@ def test_rejections_in_words() -> None:
 def test_an_answer_is_left_to_who_asked_for_it(sender: Sender) -> None:
     """pynetdicom's own loop, let go by the end of one request, may run once more and take the answer to the next."""
     contexts = [build_context("1.2.840.10008.1.1")]
-    with peer(lambda event: 0, evt.EVT_C_ECHO) as address, sender._association(address, contexts) as (association, _):
+    with peer(lambda event: 0, evt.EVT_C_ECHO) as address, sender._association(address, contexts) as association:
         association.dimse.msg_queue.put((1, "the answer"))
         assert association.dimse.get_msg(block=False) == (None, None)
         assert association.dimse.get_msg(block=True) == (1, "the answer")
