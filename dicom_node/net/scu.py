@@ -219,6 +219,7 @@ class Sender:
                 raise NotReached(what=line.reason or "rejected", which=_which(peer), do=_ASK_PEER)
             what = "connected, but no association came about" if line.opened else "no connection"
             raise NotReached(what=what, which=_which(peer), do=_CHECK_ADDRESS)
+        _keep_answers(association)
         try:
             yield association
         finally:
