@@ -1,8 +1,9 @@
 """Mm, mm3 and HU of a mask: each number of a nodule is made and rounded here, once.
 
 Axes are those of a radiologist: in the plane of the slice where the nodule's area is largest, the long axis from edge to
-edge, the short axis the largest extent perpendicular to it. An extent is the distance of pixel centres plus one pixel:
-pixels count whole, so the centres of the outermost ones lie half a pixel inside the edge.
+edge, the short axis the largest extent perpendicular to it. An extent is the distance of pixel centres plus half a pixel:
+the outermost centres lie up to half a pixel inside the edge at either end, the least where the extent is the widest (on
+discs of 4 to 30 pixels the mean diameter is then right to 0.2 pixels on average).
 """
 
 from dataclasses import dataclass
@@ -40,7 +41,7 @@ def axes_of(area: npt.NDArray[np.bool_], spacing_mm: tuple[float, float]) -> Axe
     y, x = rows * spacing_mm[0], columns * spacing_mm[1]
     along = np.outer(np.cos(_ANGLES), x) + np.outer(np.sin(_ANGLES), y)
     pixel = np.hypot(np.cos(_ANGLES) * spacing_mm[1], np.sin(_ANGLES) * spacing_mm[0])
-    extents = np.ptp(along, axis=1) + pixel
+    extents = np.ptp(along, axis=1) + pixel / 2
     longest = int(np.argmax(extents))
     perpendicular = (longest + len(_ANGLES) // 2) % len(_ANGLES)
     return Axes(float(extents[longest]), float(extents[perpendicular]))
