@@ -19,7 +19,10 @@ Point = tuple[float, float, float]
 AIR, LUNG, FAT, MUSCLE, BLOOD, LIVER = -1000.0, -865.0, -100.0, 48.0, 42.0, 58.0
 MARROW, CORTEX, DISC, TABLE = 190.0, 620.0, 85.0, -250.0
 HEIGHT_MM: Final = 300.0
-HILUM: Final[dict[int, Point]] = {-1: (-34.0, 4.0, 152.0), 1: (36.0, 6.0, 158.0)}
+# Where the vessels of a lobe come from, left; the right ones mirrored. All inside the mediastinum: the thick branchings
+# lie hidden there, as they would look like nodules.
+ARTERY_ROOTS: Final[tuple[Point, ...]] = ((20.0, 6.0, 138.0), (20.0, 0.0, 152.0), (20.0, -6.0, 166.0))
+VEIN_ROOTS: Final[tuple[Point, ...]] = ((18.0, -10.0, 118.0), (18.0, -22.0, 146.0))
 CARINA: Final[Point] = (0.0, 12.0, 182.0)
 
 
@@ -46,19 +49,20 @@ def tube_depth(tube: Tube, x: Array, y: Array, z: Array) -> Array:
 
 
 LARGE_VESSELS: Final = (
-    Tube((24, 50, -20), (24, 50, 190), 11.5, 12.5),  # descending aorta
-    Tube((24, 50, 192), (6, 16, 208), 12.5, 13.5),  # arch
+    Tube((24, 50, -20), (21, 46, 188), 11.5, 12.5),  # descending aorta
+    Tube((21, 46, 188), (6, 16, 208), 12.5, 13.5),  # arch
     Tube((6, 16, 208), (-14, -24, 196), 13.5, 15.0),
     Tube((-14, -24, 196), (-8, -26, 130), 15.0, 16.0),  # ascending aorta
-    Tube((-26, -14, 240), (-26, -10, 140), 9.0, 10.0),  # superior vena cava
+    Tube((-22, -14, 236), (-25, -10, 140), 8.5, 10.0),  # superior vena cava, and on into the neck
+    Tube((-16, -12, 310), (-22, -14, 236), 6.5, 8.5),
     Tube((-12, 0, 210), (-20, -4, 290), 6.0, 5.0),  # brachiocephalic artery
     Tube((14, 24, 212), (22, 16, 290), 5.0, 4.0),  # left subclavian artery
 )
 PULMONARY_TRUNK: Final = (
     Tube((12, -32, 130), (14, -10, 160), 14.0, 13.0),
-    Tube((14, -10, 160), HILUM[1], 11.0, 7.5),
+    Tube((14, -10, 160), (24, 2, 156), 11.0, 7.0),
     Tube((14, -8, 156), (-14, -2, 160), 11.0, 9.0),
-    Tube((-14, -2, 160), HILUM[-1], 9.0, 7.5),
+    Tube((-14, -2, 160), (-24, 2, 156), 9.0, 7.0),
 )
 TRACHEA: Final = (
     Tube((0, 4, 320), CARINA, 8.5, 8.0),
@@ -101,7 +105,12 @@ def lung_depth(x: Array, y: Array, z: Array) -> Array:
     shrink = _narrowing(z, 130, 286)
     a, b = 133 * shrink * (1 - 0.0006 * np.maximum(90 - z, 0)), 87 * shrink
     depth = (1 - np.sqrt((x / a) ** 2 + (y / b) ** 2)) * b
-    medial = 9 + 17 * np.exp(-(((y - 8) / 38) ** 2)) + 5 * np.exp(-(((z - 170) / 60) ** 2))
+    # the mediastinum is wider where arch and vena cava lie: a vessel that stood out would look like a nodule
+    arch = 17 * np.exp(-(((y - 50) / 26) ** 2) - ((z - 194) / 34) ** 2)
+    cava = 11 * np.exp(-(((y + 13) / 26) ** 2) - ((z - 225) / 50) ** 2)
+    medial = (
+        np.where(x > 0, arch, cava) + 9 + 17 * np.exp(-(((y - 8) / 38) ** 2)) + 5 * np.exp(-(((z - 170) / 60) ** 2))
+    )
     depth = np.minimum(depth, lateral - medial)
     depth = np.minimum(depth, -heart_depth(x, y, z) - 2)
     depth = np.minimum(depth, np.hypot(x, y - 62) - 23)  # the spine with what lies upon it
