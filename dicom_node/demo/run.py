@@ -206,7 +206,7 @@ def _follow(node: Node, sent: Sent, say: report.Progress, log: Path) -> list[Stu
             stage = "held" if view.holds else str(view.study.state)
             if shown.get(view.study.number) != stage:
                 shown[view.study.number] = stage
-                say.step(f"study {view.study.number}: {stage}", at=time.monotonic() - started)
+                say.step(f"study {view.study.number}: {stage}")
         say.wait()
         waiting = bool(node.spool.arrivals(1))
         if not waiting and views and all(v.study.state in ENDED or v.holds for v in views):
