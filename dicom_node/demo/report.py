@@ -4,6 +4,7 @@ Text only: nothing is computed here but which nodule of the result belongs to wh
 """
 
 import sys
+import textwrap
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
@@ -17,6 +18,7 @@ from inference.phantom import PhantomNodule
 NEAR_MM_MIN: Final = 3.0
 """A nodule hits the truth within the truth's radius of its centre, and within this at least."""
 
+_WHY_WIDTH: Final = 72
 _CLEAR: Final = "\r\033[K"  # a terminal's line again from its start
 
 Series = Mapping[str, Any]
@@ -89,20 +91,14 @@ def compare(nodules: Sequence[Mapping[str, Any]], truth: Sequence[PhantomNodule]
 
 
 def series_table(series: Sequence[Series]) -> str:
-    """One line a series: modality, status, images, reason."""
+    """One entry a series: modality, status, images, nodules, and why; long reasons go on below."""
     rows = [("series", "modality", "status", "images", "nodules", "why")]
     for number, entry in enumerate(series, 1):
         nodules = entry["nodules"]
-        rows.append(
-            (
-                str(number),
-                str(entry["modality"]),
-                str(entry["status"]),
-                str(entry["slices_read"] or "-"),
-                "-" if nodules is None else str(len(nodules)),
-                entry["reason"]["text"] if entry["reason"] else "",
-            )
-        )
+        why = textwrap.wrap(entry["reason"]["text"], _WHY_WIDTH) if entry["reason"] else [""]
+        images, found = str(entry["slices_read"] or "-"), "-" if nodules is None else str(len(nodules))
+        rows.append((str(number), str(entry["modality"]), str(entry["status"]), images, found, why[0]))
+        rows += [("", "", "", "", "", more) for more in why[1:]]
     return _aligned(rows)
 
 

@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from dicom_node.demo.report import Progress, compare, ending, nodule_table, oru, show
+from dicom_node.demo.report import Progress, compare, ending, nodule_table, oru, series_table, show
 from inference.phantom import PhantomNodule
 
 ORU = b"MSH|^~\\&|A|B|C|D|20260105||ORU^R01^ORU_R01|MSG1|P|2.5.1\rPID|1||PHANTOM-1^^^PHANTOMS^MR\r"
@@ -61,6 +61,13 @@ def test_a_finding_hits_within_the_radius_or_three_millimetres() -> None:
 def test_one_finding_hits_one_nodule_and_two_on_one_count_once() -> None:
     lines = compare([nodule(1, -50, -60, 145), nodule(2, -50, -60, 141)], TRUTH)
     assert [(c.found and c.found["number"], c.truth) for c in lines] == [(1, None), (2, TRUTH[0]), (None, TRUTH[1])]
+
+
+def test_a_long_reason_goes_on_below_and_is_told_whole() -> None:
+    reason = "32.5 mm are missing between two slices " * 5
+    table = series_table([entry(None, "not_analysed", reason)])
+    assert max(map(len, table.splitlines())) < 120
+    assert table.count("32.5 mm") == 5
 
 
 def test_the_last_lines_are_truth_and_oru_and_picture() -> None:
