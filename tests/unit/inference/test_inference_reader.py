@@ -1,0 +1,196 @@
+"""The chain: what a Reading says, and when a series is not read. Small honest parts stand in for methods."""
+
+import dataclasses
+from collections.abc import Sequence
+
+import numpy as np
+import pytest
+
+from config.errors import ConfigurationError
+from inference.errors import LungsCut, LungsMayComplete, NoLung
+from inference.findings import Algorithm, LeftOut, MaskCrop, Nodule, Status
+from inference.lungs import Lungs
+from inference.reader import Chain, Progress, ReadLimits, Spot, build_chain, read
+from inference.volume import Oddity, Volume
+
+from .balls import all_lung, chest
+
+BALLS = [((70.0, 80.0, 60.0), 12.0, 40.0), ((170.0, 80.0, 80.0), 8.0, 40.0), ((165.0, 95.0, 50.0), 20.0, 40.0)]
+DEMONSTRATION = Algorithm("detector", "fixed", "1", "0" * 64, "demonstration")
+LUNGS = dataclasses.replace(DEMONSTRATION, task="lungs")
+OUTLINER = dataclasses.replace(DEMONSTRATION, task="outliner")
+GRADER = dataclasses.replace(DEMONSTRATION, task="grader", validation="measured")
+
+
+@dataclasses.dataclass(frozen=True)
+class GivenLungs:
+    """All is lung, cut as one says."""
+
+    end_cm2: tuple[float, float] = (0.0, 0.0)
+    edge_share: float = 0.0
+    algorithm: Algorithm = LUNGS
+
+    def segment(self, volume: Volume) -> Lungs:
+        return dataclasses.replace(all_lung(volume), end_cm2=self.end_cm2, edge_share=self.edge_share)
+
+
+@dataclasses.dataclass(frozen=True)
+class GivenSpots:
+    """Spots along a diagonal, weaker and weaker; strong above 50."""
+
+    count: int = 12
+    algorithm: Algorithm = DEMONSTRATION
+
+    def detect(self, volume: Volume, lungs: Lungs, progress: Progress) -> Sequence[Spot]:
+        progress("detect", 1, 1)
+        return [Spot((5.0 * n + 3, 5.0 * n + 3, 5.0 * n + 3), 100.0 - 5 * n, 5.0) for n in range(self.count)]
+
+    def is_strong(self, spot: Spot) -> bool:
+        return spot.response > 50
+
+
+@dataclasses.dataclass(frozen=True)
+class Cubes:
+    """A cube of 3 voxels around each spot, but for the second."""
+
+    diameter_mm_min: float = 4.0
+    algorithm: Algorithm = OUTLINER
+
+    def outline(
+        self, volume: Volume, lungs: Lungs, spots: Sequence[Spot], progress: Progress
+    ) -> Sequence[MaskCrop | None]:
+        cubes = [MaskCrop((int(s.centre[0]) - 1,) * 3, np.ones((3, 3, 3), bool)) for s in spots]
+        return [None if n == 1 else cube for n, cube in enumerate(cubes)]
+
+
+@dataclasses.dataclass(frozen=True)
+class Certain:
+    """Gives every nodule a confidence."""
+
+    algorithm: Algorithm = GRADER
+
+    def grade(self, volume: Volume, nodules: Sequence[Nodule], progress: Progress) -> Sequence[Nodule]:
+        return [dataclasses.replace(n, confidence=0.5) for n in nodules]
+
+
+def chain(**parts: object) -> Chain:
+    return dataclasses.replace(Chain(GivenLungs(), GivenSpots(), Cubes()), **parts)  # type: ignore[arg-type]
+
+
+def volume() -> Volume:
+    return chest(shape=(72, 72, 72), noise_hu=0)
+
+
+def test_strong_places_with_an_outline_are_numbered_by_rank() -> None:
+    reading = read(volume(), chain(), ReadLimits())
+    assert reading.status is Status.COMPLETED
+    assert reading.reason is None
+    assert reading.nodules is not None
+    assert [n.number for n in reading.nodules] == list(range(1, 10))
+    assert {n.tracking_uid for n in reading.nodules} == {""}
+    assert {n.confidence for n in reading.nodules} == {None}  # a response is no probability
+    assert [c.rank for c in reading.candidates] == list(range(1, 13))
+    assert [c.rank for c in reading.candidates if c.reported] == [1, 3, 4, 5, 6, 7, 8, 9, 10]
+    assert [a.task for a in reading.algorithms] == ["lungs", "detector", "outliner"]
+    assert reading.slices_read == volume().sop_instance_uids
+    assert reading.findings is None
+    assert reading.smallest_mm == 4.0
+
+
+def test_more_than_a_result_holds_is_said() -> None:
+    reading = read(volume(), chain(), ReadLimits(nodules_max=2))
+    assert reading.nodules is not None
+    assert len(reading.nodules) == 2
+    assert "7 further places answered the detector; only the 2 strongest are shown" in reading.quality
+    assert sum(c.reported for c in reading.candidates) == 2
+
+
+def test_none_found_is_looked_and_none() -> None:
+    assert read(volume(), chain(detector=GivenSpots(0)), ReadLimits()).nodules == ()
+
+
+def test_a_grader_is_named_and_fills_in() -> None:
+    reading = read(volume(), chain(grader=Certain()), ReadLimits())
+    assert reading.nodules
+    assert {n.confidence for n in reading.nodules} == {0.5}
+    assert reading.algorithms[-1].task == "grader"
+
+
+def test_cut_lungs_are_partial_declined_or_wait() -> None:
+    little, much = chain(lungs=GivenLungs((0.0, 8.0))), chain(lungs=GivenLungs((30.0, 0.0)))
+    reading = read(volume(), little, ReadLimits())
+    assert reading.status is Status.PARTIAL
+    assert reading.reason is not None
+    assert reading.reason.code == "lungs_cut"
+    assert "8 cm2 of lung on the last slice" in reading.reason.text
+    with pytest.raises(LungsCut, match="30 cm2 of lung on the first slice"):
+        read(volume(), much, ReadLimits())
+    for parts in (little, much):
+        with pytest.raises(LungsMayComplete):
+            read(volume(), parts, ReadLimits(cut_may_wait=True))
+
+
+def test_a_narrow_field_is_partial_and_waits_for_nothing() -> None:
+    reading = read(volume(), chain(lungs=GivenLungs(edge_share=0.2)), ReadLimits(cut_may_wait=True))
+    assert reading.status is Status.PARTIAL
+    assert reading.reason is not None
+    assert reading.reason.code == "field_of_view"
+
+
+def test_missing_slices_and_oddities_are_passed_on() -> None:
+    odd = (Oddity("gap", "32.5 mm are missing", 32.5), Oddity("frames", "a frame of reference per slice"))
+    holed = dataclasses.replace(volume(), odd=odd, left_out=(LeftOut("1.9", "twice"),))
+    reading = read(holed, chain(), ReadLimits())
+    assert reading.status is Status.PARTIAL
+    assert reading.reason is not None
+    assert (reading.reason.code, reading.reason.text) == ("gap", "32.5 mm are missing")
+    assert "a frame of reference per slice" in reading.quality
+    assert reading.slices_left_out == (LeftOut("1.9", "twice"),)
+
+
+def test_stages_are_timed_by_the_callers_clock_and_progress_is_told() -> None:
+    ticks = iter(range(100))
+    told: list[tuple[str, int, int]] = []
+    reading = read(volume(), chain(), ReadLimits(), lambda *said: told.append(said), timer=lambda: float(next(ticks)))
+    assert reading.seconds == {"lungs": 1.0, "detect": 1.0, "outline": 1.0}
+    assert told[0] == ("lungs", 0, 1)
+    assert ("detect", 1, 1) in told
+    assert read(volume(), chain(), ReadLimits()).seconds == {}
+
+
+def test_the_shipped_chain_finds_balls_at_their_place_and_size() -> None:
+    reading = read(chest(BALLS), build_chain("hessian-dot", "cpu"), ReadLimits())
+    assert reading.nodules is not None
+    assert len(reading.nodules) == 3
+    for centre, diameter_mm, _ in BALLS:
+        nodule = min(reading.nodules, key=lambda n: float(np.linalg.norm(np.subtract(n.centre_lps_mm, centre))))
+        assert nodule.centre_lps_mm == pytest.approx(centre, abs=0.5)
+        assert nodule.size_error_mm is not None
+        assert nodule.mean_diameter_mm == pytest.approx(diameter_mm, abs=nodule.size_error_mm)
+        assert nodule.volume_mm3 == pytest.approx(np.pi / 6 * diameter_mm**3, rel=0.15)
+        assert nodule.site == ("right lung" if centre[0] < 119 else "left lung")
+    assert {a.validation for a in reading.algorithms} == {"demonstration"}
+
+
+def test_the_shipped_chain_finds_nothing_in_empty_lungs() -> None:
+    assert read(chest(), build_chain("hessian-dot", "cpu"), ReadLimits()).nodules == ()
+
+
+def test_the_same_volume_gives_the_same_reading() -> None:
+    parts = build_chain("hessian-dot", "cpu")
+    one, other = (read(chest(BALLS), parts, ReadLimits()) for _ in range(2))
+    assert one.candidates == other.candidates
+    assert [n.mask.voxels.tobytes() for n in one.nodules or ()] == [
+        n.mask.voxels.tobytes() for n in other.nodules or ()
+    ]
+
+
+def test_no_lung_is_not_for_us() -> None:
+    flat = dataclasses.replace(volume(), hu=np.full((20, 40, 40), 40, np.int16))
+    with pytest.raises(NoLung):
+        read(flat, build_chain("hessian-dot", "cpu"), ReadLimits())
+
+
+def test_an_unknown_entry_builds_no_chain() -> None:
+    with pytest.raises(ConfigurationError, match="nearest is hessian-dot"):
+        build_chain("hessian", "cpu")
