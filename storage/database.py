@@ -62,7 +62,7 @@ class Database:
         try:
             self._anchor = self._connect()  # held to the end: the number of an open file is never given to another
             with self.read() as sql:
-                sql.execute(sa.text("SELECT count(*) FROM sqlite_master"))
+                sql.execute(sa.text("SELECT count(*) FROM sqlite_master")).scalar()
         except sqlite3.DatabaseError as fault:
             self.close()
             raise self._translated(fault) from fault
@@ -192,11 +192,6 @@ class Database:
                 for row in sql.exec_driver_sql("PRAGMA foreign_key_check")
             ]
         return found
-
-    def checkpoint(self) -> None:
-        """Bring all of the write-ahead log into the file itself, before it is given another name."""
-        assert self._anchor is not None
-        self._anchor.execute("PRAGMA wal_checkpoint(TRUNCATE)")
 
     def reported_corrupt(self) -> bool:
         """Whether a role found a broken page since the last sound look (opening alone reads few of them)."""

@@ -27,11 +27,12 @@ import sqlalchemy as sa
 
 from storage.database import SIDE_FILES, Database, create_database
 from storage.disk import fsync_folder
-from storage.errors import LedgerCorrupt, LedgerMissing
+from storage.errors import LedgerCorrupt, LedgerMissing, LedgerUnavailable
 from storage.history import Journalled, read_history
 from storage.journal import read_all
 from storage.moves import Transaction
-from storage.restore import Doubt, StoredFile, StudyFiles, restore_study
+from storage.restore import Doubt, restore_study
+from storage.restore_results import StoredFile, StudyFiles
 from storage.rows import Arrival, Identity, KeptResult
 from storage.spool import Spool, safe_name
 from storage.tables import destinations, incoming, tombstones
@@ -158,13 +159,12 @@ def _rebuild(
     database = create_database(fresh)
     try:
         _fill(database, spool, read_arrival, read_result, now, doubt, summary)
-        database.checkpoint()
     finally:
-        database.close()
+        database.close()  # the last connection brings the write-ahead log into the file and removes it
+    if path.with_name(fresh.name + "-wal").exists():
+        raise LedgerUnavailable(what="the new ledger is not whole", which=str(fresh), do="start again")
     summary.moved_aside = _move_aside(path, now)
     os.rename(fresh, path)
-    for ending in SIDE_FILES[1:]:
-        path.with_name(fresh.name + ending).unlink(missing_ok=True)
     fsync_folder(path.parent)
     return summary
 
@@ -206,6 +206,8 @@ def _fill(
         summary.open_studies += restored.open
         summary.held += restored.held
         summary.pending_deliveries += restored.pending
+        summary.results += restored.results
+        summary.orphans += len(files.results) - restored.results
     with database.write() as sql:
         _rest(sql, spool, journalled, inodes, now, summary)
 

@@ -1,65 +1,30 @@
 """One study's rows again, from its files, its manifests and its story in the journal."""
 
-import json
-import re
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass
 from datetime import datetime
 from typing import Any
 
 import sqlalchemy as sa
 
 from storage.filing import stored_identity
-from storage.history import AT_REST, Commit, DeliveryTold, History, Journalled, Snapshot
+from storage.history import AT_REST, History, Journalled, Snapshot
 from storage.moves import WITHDRAW_ALL, WITHDRAW_OTHER_IDENTITY, Transaction, digest_of
-from storage.rows import IDENTITY, Arrival, Identity, KeptResult, NewDelivery, Priority
+from storage.restore_results import StudyFiles, restore_results
+from storage.rows import IDENTITY, Identity, Priority
 from storage.states import DeliveryState, SeriesState, StudyState
 from storage.tables import (
     accessions,
     deliveries,
-    delivery_waits,
     holds,
     identities,
     instances,
-    results,
     series,
     studies,
 )
 
 Doubt = Callable[[Identity, Identity], bool]
 DIFFERS = "differs"
-_COPY = re.compile(r"~(\d+)\.dcm$")
-
-
-@dataclass(frozen=True)
-class StoredFile:
-    """A file in `images/` or `withdrawn/`, with its fields."""
-
-    file: str
-    arrival: Arrival
-
-    @property
-    def withdrawn(self) -> bool:
-        """Whether a rejection took it."""
-        return self.file.startswith("withdrawn/")
-
-    @property
-    def copy(self) -> int:
-        """The number in its name; 1 without."""
-        found = _COPY.search(self.file)
-        return int(found[1]) if found else 1
-
-
-@dataclass
-class StudyFiles:
-    """A study as its folder holds it. `results`: by folder below the study's; `gone`: of which the manifest alone is
-    left."""
-
-    uid: str
-    stored: list[StoredFile]
-    folder: str = ""
-    results: dict[str, KeptResult] = field(default_factory=dict)
-    gone: set[str] = field(default_factory=set)
 
 
 @dataclass(frozen=True)
@@ -69,6 +34,7 @@ class Restored:
     open: bool
     held: bool
     pending: int
+    results: int
 
 
 def restore_study(tx: Transaction, files: StudyFiles, journalled: Journalled, now: datetime, doubt: Doubt) -> Restored:
@@ -88,8 +54,7 @@ class _Study:
         self.tx, self.files, self.history, self.now = tx, files, history, now
         self.number = 0
         self.held = False
-        self.snapshot: Snapshot | None = None
-        self.last_key = ""
+        self.keys: list[str] = []
 
     # images, series, identities
 
@@ -286,97 +251,9 @@ class _Study:
                 )
         self.held = bool(seen)
 
-    # results and deliveries
-
     def insert_results(self) -> None:
         """Committed results in their order, with their deliveries as they stand."""
-        commits = sorted(self.history.commits.values(), key=lambda one: one.at)
-        made = [one.key for one in commits if one.kind == "result"]
-        for commit in commits:
-            kept = self.files.results.get(commit.folder)
-            if kept is None or kept.result.key != commit.key:
-                continue  # its manifest went with its records, or was damaged
-            self._result(commit, kept)
-            newest = commit.kind == "withdrawal" or commit.key == made[-1]
-            self._deliveries(commit, kept, newest)
-            self.last_key = commit.key
-        for commit in commits:
-            for key, destination, kind in commit.withdraws:
-                d = deliveries.c
-                self.tx.sql.execute(
-                    sa.update(deliveries)
-                    .where(d.result_key == key, d.destination == destination, d.kind == kind)
-                    .values(withdrawn_by=commit.key)
-                )
-
-    def _result(self, commit: Commit, kept: KeptResult) -> None:
-        r = kept.result
-        self.tx.sql.execute(
-            sa.insert(results).values(
-                key=r.key,
-                study_number=self.number,
-                revision=commit.revision,
-                kind=commit.kind,
-                status=r.status,
-                folder=commit.folder,
-                previous_key=r.previous_key,
-                choice_digest=r.choice_digest,
-                identity_key=r.identity_key,
-                committed_at=commit.at,
-                payload=r.payload,
-                journalled=True,
-                gone=commit.folder in self.files.gone,
-            )
-        )
-        s = studies.c
-        self.tx.sql.execute(
-            sa.update(studies)
-            .where(s.number == self.number)
-            .values(
-                revision=sa.case((s.revision < commit.revision, commit.revision), else_=s.revision),
-                used_numbers=sa.case((s.used_numbers < r.used_numbers, r.used_numbers), else_=s.used_numbers),
-            )
-        )
-
-    def _deliveries(self, commit: Commit, kept: KeptResult, newest: bool) -> None:
-        numbers: list[tuple[NewDelivery, int]] = []
-        for row in kept.deliveries:
-            told = self.history.deliveries.get((commit.key, row.destination, row.kind), DeliveryTold())
-            state = told.state or (DeliveryState.PENDING if newest else DeliveryState.CANCELLED)
-            started = told.started_at is not None
-            made = self.tx.sql.execute(
-                sa.insert(deliveries).values(
-                    study_number=self.number,
-                    revision=commit.revision,
-                    result_key=commit.key,
-                    destination=row.destination,
-                    kind=row.kind,
-                    files=json.dumps([asdict(file) for file in row.files]),
-                    state=state,
-                    next_at=self.now,
-                    after=json.dumps(list(row.after)),
-                    after_state=row.after_state,
-                    wait_until=row.wait_until,
-                    first_connected_at=told.started_at,
-                    ended_at=None if state is DeliveryState.PENDING else told.ended_at or self.now,
-                    created_at=self.now if state is DeliveryState.PENDING else commit.at,
-                    withdrawal=commit.kind == "withdrawal",
-                    control_id=row.control_id,
-                    priority=Priority.URGENT if commit.kind == "withdrawal" else Priority.NEW,
-                    identity_key=kept.result.identity_key,
-                    may_have=told.may_have if told.state is not None else started,
-                )
-            )
-            assert made.inserted_primary_key is not None
-            numbers.append((row, int(made.inserted_primary_key[0])))
-        for row, number in numbers:
-            for other, waits_for in numbers:
-                if other.destination in row.after and waits_for != number:
-                    self.tx.sql.execute(
-                        sa.insert(delivery_waits).values(
-                            number=number, waits_for=waits_for, until_state=row.after_state
-                        )
-                    )
+        self.keys = restore_results(self.tx, self.number, self.files, self.history, self.now)
 
     # how it stands
 
@@ -384,16 +261,13 @@ class _Study:
         """At rest where nothing changed since the last commit or end, open otherwise."""
         snapshot = self.history.snapshot
         current = snapshot.current if snapshot is not None else ""
-        known = set(
-            self.tx.sql.execute(sa.select(results.c.key).where(results.c.study_number == self.number)).scalars()
-        )
-        values: dict[str, Any] = {"current_key": current if current in known else None}
+        values: dict[str, Any] = {"current_key": current if current in self.keys else None}
         asked = self._asked_since(snapshot)
         live = self._live_images()
         if not live and self._ever_images():
             values |= {"state": StudyState.WITHDRAWN, "outcome": "withdrawn", "ended_at": self.now}
         elif snapshot is not None and not asked and snapshot.state in AT_REST and self._same(snapshot, live):
-            values |= self._at_rest(snapshot, current if current in known else "")
+            values |= self._at_rest(snapshot, current if current in self.keys else "")
         elif asked:
             values["by_person"] = True
         if self.history.requeue is not None and asked and "state" not in values:
@@ -403,7 +277,8 @@ class _Study:
         self.open = values.get("state", StudyState.OPEN) == StudyState.OPEN
 
     def _same(self, snapshot: Snapshot, live: Iterable[Any]) -> bool:
-        return snapshot.last == self.last_key and {(row.sop_uid, row.sha256) for row in live} == snapshot.images()
+        last = self.keys[-1] if self.keys else ""
+        return snapshot.last == last and {(row.sop_uid, row.sha256) for row in live} == snapshot.images()
 
     def _asked_since(self, snapshot: Snapshot | None) -> bool:
         """A person asked for something after the last commit or end: a requeue, another identity."""
@@ -465,7 +340,7 @@ class _Study:
                 deliveries.c.study_number == self.number, deliveries.c.state == DeliveryState.PENDING
             )
         ).scalar_one()
-        return Restored(self.open, self.held, int(pending))
+        return Restored(self.open, self.held, int(pending), len(self.keys))
 
 
 def _digest(pairs: Iterable[Sequence[str]]) -> str:

@@ -172,7 +172,14 @@ class Books:
         assert claim is not None, "nothing is to be withdrawn"
         view = self.view(claim.study_number)
         result = NewResult(
-            study_key, "withdrawal", "withdrawn", "results/w", view.previous_key, "", claim.sent[0].identity_key, "{}"
+            study_key,
+            "withdrawal",
+            "withdrawn",
+            f"results/{study_key}/{claim.token}",
+            view.previous_key,
+            "",
+            claim.sent[0].identity_key,
+            "{}",
         )
         rows = [NewDelivery(name, "dicom", ()) for name in dict.fromkeys(one.destination for one in claim.sent)]
         self.ledger.commit_withdrawal(claim, result, rows, self.now)
