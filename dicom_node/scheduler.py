@@ -5,6 +5,7 @@ A task that fails is logged and tried again at its next time; one that hangs sto
 
 import logging
 import threading
+import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
@@ -14,12 +15,13 @@ from apscheduler.schedulers.background import BackgroundScheduler
 
 from config.settings import Settings
 from dicom_node.logs import alarm, event
-from storage.errors import LedgerCorrupt, LedgerMissing, LedgerReplaced, StorageError
+from storage.errors import LedgerCorrupt, LedgerMissing, LedgerReplaced
 from storage.ledger import Ledger
 from storage.spool import Spool
 from storage.states import DeliveryState
 
 HELD_ALARM_EVERY: Final = timedelta(minutes=5)
+FAILURE_SAID_EVERY_S: Final = 60.0
 FATAL: Final = (LedgerReplaced, LedgerMissing, LedgerCorrupt)
 
 
@@ -40,6 +42,7 @@ class Periodic:
         self._owner = owner
         self._clock = clock
         self._turned = threading.Event()
+        self._said: dict[tuple[str, str], float] = {}
         self.failed: BaseException | None = None
         self._scheduler = BackgroundScheduler(
             timezone="UTC", job_defaults={"coalesce": True, "max_instances": 1, "misfire_grace_time": None}
@@ -70,11 +73,17 @@ class Periodic:
                 task.run(now)
         except FATAL as gone:
             self.failed = gone
-        except StorageError as fault:
-            event("task.failed", logging.ERROR, why=str(fault), kind=task.name)
         except Exception as fault:  # noqa: BLE001 - one task that fails must not end the others
-            event("task.failed", logging.ERROR, error=type(fault).__name__, why=str(fault)[:200], kind=task.name)
+            self._say_failed(task, fault)
         self._turned.set()
+
+
+    def _say_failed(self, task: Task, fault: Exception) -> None:
+        """Once a minute for the same fault: a task that fails at every turn must not fill the log."""
+        what, now = (task.name, type(fault).__name__), time.monotonic()
+        if now - self._said.get(what, -FAILURE_SAID_EVERY_S) >= FAILURE_SAID_EVERY_S:
+            self._said[what] = now
+            alarm("task_failed", error=type(fault).__name__, why=str(fault)[:200], kind=task.name)
 
 
 class Watch:

@@ -158,8 +158,8 @@ class _Study:
             sa.update(series)
             .where(s.id == number)
             .values(
-                first_at=sa.case((s.first_at > at, at), else_=s.first_at),
-                last_at=sa.case((s.last_at < at, at), else_=s.last_at),
+                first_at=sa.case((s.first_at > at, sa.literal(at, s.first_at.type)), else_=s.first_at),
+                last_at=sa.case((s.last_at < at, sa.literal(at, s.last_at.type)), else_=s.last_at),
             )
         )
         return number

@@ -397,8 +397,15 @@ _ONE_PLANAR_GROUP = (
 FALSE_ALARMS = (
     FalseAlarm(
         "dcentvfy",
-        r"^Warning - Different information entities for attribute - Element=<AccessionNumber> IE <Series> versus <Study>",
+        r"^Warning - Different information entities for attribute - Element=<AccessionNumber> IE ?[=]?<(Series|Study)> versus <(Series|Study)>",
         "files the accession number of SR and KO under the study and that of images under the series; the values agree",
+    ),
+    FalseAlarm(
+        "dcentvfy",
+        r"^Warning - Attribute present in one instance but not the other - Element=<(LastMenstrualDate|EthnicGroup|Occupation|SmokingStatus|"
+        r"PregnancyStatus|PatientComments|PatientSize|PatientWeight|AdditionalPatientHistory|AdmittingDiagnosesDescription|"
+        r"DeidentificationMethodCodeSequence|ProcedureCodeSequence)>",
+        "optional (type 3) attributes of patient and study: a result carries no more of a person than it is filed under",
     ),
     FalseAlarm(
         "dsrdump", r"^W: Check for template constraints not yet supported$", "says only that it does not check TID 2010"
