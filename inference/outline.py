@@ -16,7 +16,7 @@ import scipy.ndimage as ndi
 
 from config.catalogue import Entry
 from inference.findings import Algorithm, MaskCrop
-from inference.lungs import Lungs
+from inference.lungs import RIGHT, Lungs
 from inference.reader import Progress, Spot
 from inference.volume import Volume
 
@@ -26,6 +26,8 @@ _LUNG_HU_USUAL: Final = -850.0  # where too little lung is near
 _CONTRAST_HU_MIN: Final = 100.0  # less is noise
 _FAINT_HU: Final = 200.0  # with less contrast in its middle a nodule may be a ring
 _WALL_SHARE_MAX: Final = 0.6  # of its surface outside the lungs' hull: a part of the wall
+_HILUM_SHARE_MAX: Final = 0.1  # of its surface beyond the hull, on the side of the other lung, and larger than ...
+_HILUM_MM_MIN: Final = 15.0  # ... this: the closing of the lungs has only cut it out of hilum or heart
 _FILLED_SHARE: Final = 0.25
 _WIDENING: Final = 1.4
 _WIDENINGS_MAX: Final = 2
@@ -35,15 +37,20 @@ Mask = npt.NDArray[np.bool_]
 
 @dataclass(frozen=True)
 class _Site:
-    """A spot's surroundings: box in the volume, HU clipped to soft tissue, lungs' hull, distance from the spot in mm."""
+    """A spot's surroundings: box in the volume, HU clipped to soft tissue, labels of the lungs, distance from the spot in mm."""
 
     volume: Volume
     box: tuple[slice, slice, slice]
     hu: npt.NDArray[np.float32]
-    hull: Mask
+    labels: npt.NDArray[np.uint8]
     distance_mm: npt.NDArray[np.float64]
     spacing_mm: tuple[float, float, float]
     size_mm: float
+
+    @property
+    def hull(self) -> Mask:
+        """Inside either lung."""
+        return self.labels > 0
 
     def within(self, share: float) -> Mask:
         """The ball around the spot whose radius is this share of the expected diameter, at least a voxel or 1.5 mm."""
@@ -53,6 +60,13 @@ class _Site:
         """Whether a body has much of the outermost tenth of that ball."""
         rim = (self.distance_mm > 0.9 * self._radius_mm(share)) & self.within(share) & self.hull
         return int(np.count_nonzero(body & rim)) > _FILLED_SHARE * int(np.count_nonzero(rim))
+
+    def is_medial(self, places: npt.NDArray[np.intp], body: Mask) -> Mask:
+        """Which places (k, j, i) of the box lie towards the other lung, seen from a body's middle."""
+        leftwards = (places - np.argwhere(body).mean(axis=0)) @ self.volume.affine[0, :3]
+        sides = self.labels[body]
+        inwards: Mask = leftwards * (1 if np.count_nonzero(sides == RIGHT) * 2 >= sides.size else -1) > 0
+        return inwards
 
     def mean_hu(self, body: Mask) -> float:
         """Mean of a body, nothing clipped."""
@@ -134,7 +148,7 @@ class SeededOutliner:
         return _part_at(reach & bright, seed)
 
     def _nodule_like(self, body: Mask, site: _Site) -> bool:
-        """Large enough, no piece of a vessel, and not a part of the wall."""
+        """Large enough, no piece of a vessel, not a part of the wall or of the hilum."""
         places = np.argwhere(body) * site.spacing_mm
         diameter_mm = (6 / np.pi * len(places) * np.prod(site.spacing_mm)) ** (1 / 3)
         if diameter_mm < self.diameter_mm_min:
@@ -142,9 +156,12 @@ class SeededOutliner:
         spread = np.linalg.eigvalsh(np.cov(places.T) + np.diag(np.square(site.spacing_mm)) / 12)
         rim = ndi.binary_dilation(body) & ~body
         vessel = spread[2] > self._elongation_max**2 * spread[0]
-        wall = np.mean(~site.hull[rim]) > _WALL_SHARE_MAX
+        beyond = np.argwhere(rim & ~site.hull)
+        wall = len(beyond) > _WALL_SHARE_MAX * np.count_nonzero(rim)
+        inwards = np.count_nonzero(site.is_medial(beyond, body))
+        hilum = diameter_mm > _HILUM_MM_MIN and inwards > _HILUM_SHARE_MAX * np.count_nonzero(rim)
         blood = diameter_mm > self._bright_diameter_mm_max and site.mean_hu(body) > self._bright_hu
-        return not (vessel or wall or blood)
+        return not (vessel or wall or hilum or blood)
 
 
 def _site(volume: Volume, lungs: Lungs, spot: Spot, reach_share: float) -> _Site:
@@ -161,7 +178,7 @@ def _site(volume: Volume, lungs: Lungs, spot: Spot, reach_share: float) -> _Site
         volume=volume,
         box=box,
         hu=np.clip(volume.hu[box], -1024, _BRIGHTEST_HU).astype(np.float32),
-        hull=lungs.labels[box] > 0,
+        labels=lungs.labels[box],
         distance_mm=np.sqrt(squares[0] + squares[1] + squares[2]),
         spacing_mm=volume.spacing_mm,
         size_mm=spot.scale_mm,

@@ -136,3 +136,15 @@ def test_a_piece_of_a_vessel_has_no_outline() -> None:
 def test_a_spot_at_the_volumes_corner_is_no_trouble() -> None:
     (mask,) = outlines(lung_with(((2.0, 2.0, 2.0), 8.0, 40.0)), spot_at((2.0, 2.0, 2.0), 8.0))
     assert mask is None or whole(mask).any()
+
+
+def test_a_piece_of_the_heart_that_the_closed_lung_holds_has_no_outline() -> None:
+    """On the side of the other lung it goes on beyond the hull; a tumour on the chest wall does so on the other side."""
+    centre = (30.0, 28.0, 29.0)
+    volume = lung_with((centre, 24.0, 40.0))
+    labels = np.ones(SHAPE, np.uint8)  # all the right lung
+    labels[:, :, 46:] = 0  # 8 mm to the left of the middle
+    heart = outlines(volume, spot_at(centre, 22.0), lungs=Lungs(labels, 100.0, (0.0, 0.0), 10.0, 0.0))
+    pleura = outlines(volume, spot_at(centre, 22.0), lungs=Lungs(labels * np.uint8(2), 100.0, (0.0, 0.0), 10.0, 0.0))
+    assert heart == [None]
+    assert pleura[0] is not None
