@@ -35,7 +35,7 @@ from storage.restore import Doubt, restore_study
 from storage.restore_results import StoredFile, StudyFiles
 from storage.rows import Arrival, Identity, KeptResult
 from storage.spool import Spool, safe_name
-from storage.tables import destinations, incoming, tombstones
+from storage.tables import destinations, incoming, studies, study_leases, tombstones
 
 ReadArrival = Callable[[Path], Arrival]
 ReadResult = Callable[[Path, Path], KeptResult]
@@ -266,6 +266,19 @@ def _results(folder: Path, files: StudyFiles, read_result: ReadResult, summary: 
             summary.unreadable.append(f"{folder.name}/{manifest.parent.name}: {type(fault).__name__}: {fault}")
 
 
+def _tokens_from(sql: sa.Connection, now: datetime) -> None:
+    """Tokens go on above all that were ever given: folders of results are named by them."""
+    study = sql.execute(sa.select(studies.c.number).limit(1)).scalar_one_or_none()
+    if study is not None:
+        first = int(now.timestamp())
+        sql.execute(
+            sa.insert(study_leases).values(
+                token=first, study_number=study, purpose="rebuild", started_at=now, until=now, ended_at=now
+            )
+        )
+        sql.execute(sa.delete(study_leases).where(study_leases.c.token == first))
+
+
 def _rest(
     sql: sa.Connection, spool: Spool, journalled: Journalled, inodes: set[int], now: datetime, summary: RebuildSummary
 ) -> None:
@@ -288,5 +301,6 @@ def _rest(
                     **vars(stone.identity),
                 )
             )
+    _tokens_from(sql, now)
     for name, (by, why, at) in journalled.paused.items():
         sql.execute(sa.insert(destinations).values(name=name, paused_by=by, paused_why=why, paused_at=at))

@@ -85,7 +85,6 @@ class _Study:
         self._holds(keys)
         for told in self.history.told:
             self.tx.event(told.what, told.at, study=self.number, why=told.why, who=told.who)
-        self.tx.event("rebuilt", self.now, study=self.number, why=f"{len(self.files.stored)} files")
         for accession in sorted({one.arrival.accession for one in self.files.stored if one.arrival.accession}):
             self.tx.sql.execute(sa.insert(accessions).values(accession=accession, study_number=self.number))
 
@@ -274,7 +273,10 @@ class _Study:
             values |= {"requeue_by": self.history.requeue[0], "requeue_why": self.history.requeue[1]}
         values["to_withdraw"] = self._to_withdraw(snapshot, values.get("state", StudyState.OPEN))
         self.tx.sql.execute(sa.update(studies).where(studies.c.number == self.number).values(**values))
-        self.open = values.get("state", StudyState.OPEN) == StudyState.OPEN
+        state = values.get("state", StudyState.OPEN)
+        self.open = state == StudyState.OPEN
+        told = f"{len(self.files.stored)} files, {len(self.keys)} results"
+        self.tx.event("rebuilt", self.now, study=self.number, why=told, to_state=state)
 
     def _same(self, snapshot: Snapshot, live: Iterable[Any]) -> bool:
         last = self.keys[-1] if self.keys else ""

@@ -15,6 +15,7 @@ from storage.rows import (
     Identity,
     NewDelivery,
     NewResult,
+    Rejected,
     SeriesVerdict,
     StudyClaim,
     StudyView,
@@ -166,6 +167,11 @@ class Books:
 
     def deliveries(self, study: int = 1) -> list[tuple[int, str, DeliveryState]]:
         return [(one.revision, one.destination, one.state) for one in self.view(study).deliveries]
+
+    def reject(self, *sop_uids: str, code: str = "113001", note: str = "note 1", study: str = STUDY) -> Rejected:
+        return self.ledger.reject(
+            study, list(sop_uids), code=code, note=note, by="PACS", why="rejected", now=self.now, identity=ANNA
+        )
 
     def withdraw(self, study_key: str = "withdrawal") -> WithdrawalClaim:
         claim = self.ledger.claim_withdrawal("worker", 60, self.now)

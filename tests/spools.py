@@ -11,7 +11,7 @@ from typing import Any
 from storage.rebuild import RebuildSummary, open_or_rebuild, rebuild
 from storage.rows import Arrival, FileRef, Identity, KeptResult, NewDelivery, NewResult, Rejected
 from storage.spool import Spool
-from tests.ledgers import ANNA, STUDY, Books
+from tests.ledgers import STUDY, Books
 
 
 def read_arrival(path: Path) -> Arrival:
@@ -111,9 +111,7 @@ class House(Books):
         return claim
 
     def reject(self, *sop_uids: str, code: str = "113001", note: str = "note 1", study: str = STUDY) -> Rejected:
-        answer = self.ledger.reject(
-            study, list(sop_uids), code=code, note=note, by="PACS", why="rejected", now=self.now, identity=ANNA
-        )
+        answer = super().reject(*sop_uids, code=code, note=note, study=study)
         folder = self.spool.study_folder(study)
         for move in answer.moves:
             (folder / move.target).parent.mkdir(exist_ok=True)
