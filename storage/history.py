@@ -84,9 +84,9 @@ class Snapshot:
     to_withdraw: str
     series: tuple[Mapping[str, Any], ...]
 
-    def images(self) -> frozenset[tuple[str, str]]:
-        """(SOP UID, digest) of all live images."""
-        return frozenset((sop, sha) for one in self.series if one["kind"] == "image" for sop, sha in one["instances"])
+    def images(self) -> dict[str, str]:
+        """The digest of the live images of each series that has any."""
+        return {one["uid"]: one["digest"] for one in self.series if one["kind"] == "image" and one["digest"]}
 
 
 @dataclass
@@ -103,6 +103,7 @@ class History:
     deliveries: dict[DeliveryKey, DeliveryTold] = field(default_factory=dict)
     taken: list[Taken] = field(default_factory=list)
     snapshot: Snapshot | None = None
+    listed: Snapshot | None = None  # the last that lists the instances
     told: list[Told] = field(default_factory=list)
 
 
@@ -186,6 +187,7 @@ def _end(told: Journalled, history: History, entry: Entry, at: datetime) -> None
     history.snapshot = Snapshot(
         at, StudyState(f["state"]), f["outcome"], f["current"], f["last"], f["to_withdraw"], tuple(f["series"])
     )
+    history.listed = history.snapshot
     history.told.append(Told(at, "", str(f["state"]), f["outcome"]))
 
 

@@ -339,30 +339,33 @@ def journal_end(tx: Transaction, study_number: int, at: datetime) -> None:
         last=last or "",
         identity=study.identity_chosen,
         to_withdraw=study.to_withdraw,
-        series=snapshot(tx, study_number),
+        series=snapshot(tx, study_number, instances_too=True),
     )
 
 
-def snapshot(tx: Transaction, study_number: int) -> list[dict[str, Any]]:
-    """Each series of a study with its outcome, what was found in it, and its live instances, as the journal keeps
-    them."""
-    by_series: dict[int, list[list[str]]] = {}
+def snapshot(tx: Transaction, study_number: int, *, instances_too: bool) -> list[dict[str, Any]]:
+    """Each series of a study with its outcome, what was found in it, and the digest of its live instances, as the
+    journal keeps them; an end also lists the instances, for the day when their files are gone."""
+    by_series: dict[int, list[sa.Row[Any]]] = {}
     for row in live_copies(tx, instances.c.study_number == study_number):
-        by_series.setdefault(row.series_id, []).append([row.sop_uid, row.sha256])
+        by_series.setdefault(row.series_id, []).append(row)
     rows = tx.sql.execute(sa.select(series).where(series.c.study_number == study_number).order_by(series.c.id))
-    return [
-        {
-            "uid": row.series_uid,
-            "kind": row.kind,
-            "modality": row.modality,
-            "outcome": row.outcome,
-            "code": row.reason_code,
-            "text": row.reason_text,
-            "evidence": row.evidence,
-            "found": row.found,
-            "found_digest": row.found_digest,
-            "attempts": row.attempts,
-            "instances": by_series.get(row.id, []),
-        }
-        for row in rows
-    ]
+    return [_told(row, by_series.get(row.id, []), instances_too) for row in rows]
+
+
+def _told(row: sa.Row[Any], live: list[sa.Row[Any]], instances_too: bool) -> dict[str, Any]:
+    listed = {"instances": [[one.sop_uid, one.sha256] for one in live]} if instances_too else {}
+    return {
+        "uid": row.series_uid,
+        "kind": row.kind,
+        "modality": row.modality,
+        "outcome": row.outcome,
+        "code": row.reason_code,
+        "text": row.reason_text,
+        "evidence": row.evidence,
+        "found": row.found,
+        "found_digest": row.found_digest,
+        "attempts": row.attempts,
+        "digest": digest_of(live) if live else "",
+        **listed,
+    }

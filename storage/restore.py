@@ -1,6 +1,6 @@
 """One study's rows again, from its files, its manifests and its story in the journal."""
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from datetime import datetime
 from typing import Any
@@ -9,7 +9,7 @@ import sqlalchemy as sa
 
 from storage.filing import stored_identity
 from storage.history import AT_REST, History, Journalled, Snapshot
-from storage.moves import WITHDRAW_ALL, WITHDRAW_OTHER_IDENTITY, Transaction, digest_of
+from storage.moves import WITHDRAW_ALL, WITHDRAW_OTHER_IDENTITY, Transaction, digest_of, live_copies
 from storage.restore_results import StudyFiles, restore_results
 from storage.rows import IDENTITY, Identity, Priority
 from storage.states import DeliveryState, SeriesState, StudyState
@@ -80,7 +80,7 @@ class _Study:
         self.number = int(made.inserted_primary_key[0])
         keys = self._identities(doubt)
         self._instances(keys, stones)
-        self._gone(self.history.snapshot)
+        self._gone(self.history.listed)
         self._series_as_told(self.history.snapshot)
         self._holds(keys)
         for told in self.history.told:
@@ -199,13 +199,14 @@ class _Study:
         told = {(one["uid"], one["kind"]): one for one in snapshot.series} if snapshot else {}
         requeued = self.history.requeue_at
         forgotten = requeued is not None and snapshot is not None and requeued > snapshot.at
+        by_series = self._live()
         for key, number in self.rows.items():
-            live = self._live(number)
+            live = by_series.get(number, [])
             values: dict[str, Any] = {}
             one = told.get(key)
             if not live:
                 values = {"state": SeriesState.WITHDRAWN}
-            elif one is not None and digest_of(live) == _digest(one["instances"]):
+            elif one is not None and digest_of(live) == one["digest"]:
                 values = {
                     "state": SeriesState.COMPLETE,
                     "evidence": one["evidence"],
@@ -221,15 +222,12 @@ class _Study:
             if values:
                 self.tx.sql.execute(sa.update(series).where(series.c.id == number).values(**values))
 
-    def _live(self, series_id: int) -> list[Any]:
-        i = instances.c
-        rows = self.tx.sql.execute(
-            sa.select(instances).where(i.series_id == series_id, i.withdrawn == "").order_by(i.copy)
-        ).all()
-        first: dict[str, Any] = {}
-        for row in rows:
-            first.setdefault(row.sop_uid, row)
-        return list(first.values())
+    def _live(self) -> dict[int, list[Any]]:
+        """Live first copies by series."""
+        found: dict[int, list[Any]] = {}
+        for row in live_copies(self.tx, instances.c.study_number == self.number):
+            found.setdefault(row.series_id, []).append(row)
+        return found
 
     def _holds(self, keys: dict[str, str]) -> None:
         """Those that stand, and those that a doubt asks for which no person has cleared."""
@@ -262,8 +260,10 @@ class _Study:
         current = snapshot.current if snapshot is not None else ""
         values: dict[str, Any] = {"current_key": current if current in self.keys else None}
         asked = self._asked_since(snapshot)
-        live = self._live_images()
-        if not live and self._ever_images():
+        by_series = self._live()
+        images = {uid: number for (uid, kind), number in self.rows.items() if kind == "image"}
+        live = {uid: digest_of(by_series[number]) for uid, number in images.items() if number in by_series}
+        if images and not live:
             values |= {"state": StudyState.WITHDRAWN, "outcome": "withdrawn", "ended_at": self.now}
         elif snapshot is not None and not asked and snapshot.state in AT_REST and self._same(snapshot, live):
             values |= self._at_rest(snapshot, current if current in self.keys else "")
@@ -278,9 +278,9 @@ class _Study:
         told = f"{len(self.files.stored)} files, {len(self.keys)} results"
         self.tx.event("rebuilt", self.now, study=self.number, why=told, to_state=state)
 
-    def _same(self, snapshot: Snapshot, live: Iterable[Any]) -> bool:
+    def _same(self, snapshot: Snapshot, live: Mapping[str, str]) -> bool:
         last = self.keys[-1] if self.keys else ""
-        return snapshot.last == last and {(row.sop_uid, row.sha256) for row in live} == snapshot.images()
+        return snapshot.last == last and live == snapshot.images()
 
     def _asked_since(self, snapshot: Snapshot | None) -> bool:
         """A person asked for something after the last commit or end: a requeue, another identity."""
@@ -297,24 +297,6 @@ class _Study:
             return {**values, "state": StudyState.DELIVERING}
         dead = DeliveryState.DEAD in states
         return {**values, "state": StudyState.UNDELIVERED if dead else StudyState.DONE, "ended_at": snapshot.at}
-
-    def _of_images(self) -> sa.Select[Any]:
-        i = instances.c
-        return (
-            sa.select(instances)
-            .join(series, series.c.id == i.series_id)
-            .where(i.study_number == self.number, series.c.kind == "image")
-        )
-
-    def _live_images(self) -> list[Any]:
-        rows = self.tx.sql.execute(self._of_images().where(instances.c.withdrawn == "").order_by(instances.c.copy))
-        first: dict[str, Any] = {}
-        for row in rows:
-            first.setdefault(row.sop_uid, row)
-        return list(first.values())
-
-    def _ever_images(self) -> bool:
-        return self.tx.sql.execute(self._of_images().limit(1)).first() is not None
 
     def _to_withdraw(self, snapshot: Snapshot | None, state: str) -> str:
         """What was sent and must be taken back, where no withdrawal was committed yet."""
@@ -343,13 +325,3 @@ class _Study:
             )
         ).scalar_one()
         return Restored(self.open, self.held, int(pending), len(self.keys))
-
-
-def _digest(pairs: Iterable[Sequence[str]]) -> str:
-    return digest_of(_Pair(sop, sha) for sop, sha in pairs)
-
-
-@dataclass(frozen=True)
-class _Pair:
-    sop_uid: str
-    sha256: str

@@ -197,7 +197,7 @@ def journal_commit(tx: Transaction, key: str) -> None:
         current=study.current_key or "",
         identity=study.identity_chosen,
         withdraws=[list(one) for one in tx.sql.execute(taken_back)],
-        series=snapshot(tx, row.study_number),
+        series=snapshot(tx, row.study_number, instances_too=False),
     )
 
 
