@@ -17,7 +17,7 @@ from pydicom.uid import ImplicitVRLittleEndian
 from dicom_node.errors import Refused
 from dicom_node.net.scu import Sender
 
-BATCH_MAX: Final = 500
+BATCH_MAX: Final = 100  # small enough to see progress
 KINDS_MAX: Final = 60  # classes and syntaxes of one association: at most 128 presentation contexts, two for some
 
 
@@ -66,15 +66,19 @@ def send_files(
             while rest:
                 try:
                     stored += len(sender.store(rest, target).instances)
-                    break
+                    rest = []
                 except Refused as refusal:
-                    fates = [one.fate for one in refusal.outcome.instances]  # type: ignore[attr-defined]
-                    taken = sum(fate in ("success", "warning") for fate in fates)
-                    stored, refused = stored + taken, refused + 1
-                    if taken == 0 and set(fates) == {"not sent"}:
-                        refused += len(rest) - 1  # a class that the peer does not take at all
-                        break
-                    rest = rest[taken + 1 :]
+                    fates = refusal.outcome.instances  # type: ignore[attr-defined]
+                    taken = sum(one.fate in ("success", "warning") for one in fates)
+                    stored += taken
+                    if taken == 0 and all(one.fate == "not sent" for one in fates):
+                        # it does not take some classes or syntaxes: the others are tried without them
+                        kept = [path for path, one in zip(rest, fates, strict=True) if one.text == "not sent"]
+                        refused += len(rest) - len(kept)
+                        rest = kept
+                    else:
+                        refused += 1
+                        rest = rest[taken + 1 :]
             progress(stored + refused, len(readable))
     return Sent(stored, refused, skipped)
 
