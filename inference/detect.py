@@ -138,11 +138,12 @@ def dot_response(smooth: Array, inside: npt.NDArray[np.bool_], device: torch.dev
     at = torch.from_numpy(np.flatnonzero(interior)).to(device)
     k, j, i = smooth.shape[1] * smooth.shape[2], smooth.shape[2], 1
 
-    def curved(step: int) -> torch.Tensor:
-        return values[at + step] - 2 * values[at] + values[at - step]
+    def around(step: int) -> torch.Tensor:
+        return values[at + step] + values[at - step]
 
-    at = at[curved(k) + curved(j) + curved(i) < 0]
-    kk, jj, ii = curved(k), curved(j), curved(i)
+    at = at[around(k) + around(j) + around(i) < 6 * values[at]]  # a negative trace: at least one eigenvalue is
+    here = 2 * values[at]
+    kk, jj, ii = around(k) - here, around(j) - here, around(i) - here
 
     def mixed(one: int, other: int) -> torch.Tensor:
         return (

@@ -107,7 +107,9 @@ class AirLungs:
         lung = ndi.binary_opening(lung & ~ndi.binary_dilation(airways))
         if not lung.any():
             raise NoLung("only airways hold air", volume.series_instance_uid)
-        labels = _closed(_sides(lung, cell_mm, volume.affine), cell_mm, self._closing_mm)
+        labels = np.zeros(lung.shape, np.uint8)
+        box = ndi.find_objects(lung.astype(np.uint8))[0]  # a closing stays inside it
+        labels[box] = _closed(_sides(lung, box, cell_mm, volume.affine), cell_mm, self._closing_mm)
         labels[airways] = 0
         cm2 = lung.sum(axis=(1, 2)) * (cell_mm[1] * cell_mm[2] / 100)
         return Lungs(
@@ -266,9 +268,14 @@ def _steps(cell_mm: Spacing) -> tuple[int, int, int]:
     return k, j, i
 
 
-def _sides(lung: Mask, cell_mm: Spacing, affine: npt.NDArray[np.float64]) -> npt.NDArray[np.uint8]:
-    """Lung cells labelled right and left by LPS x. Lungs that touch are parted where they are thinnest: two cores are
-    sought by eroding, and every cell goes to the nearer one. One lung alone takes the side of the field where it lies."""
+def _sides(
+    lungs: Mask, box: tuple[slice, ...], cell_mm: Spacing, affine: npt.NDArray[np.float64]
+) -> npt.NDArray[np.uint8]:
+    """The lungs' box, cells labelled right and left by LPS x. Lungs that touch are parted where they are thinnest: two
+    cores are sought by eroding, and every cell goes to the nearer one. One lung alone takes the side of the field where
+    it lies.
+    """
+    lung = lungs[box]
     steps = _steps(cell_mm)
     coarse, mm = lung[:: steps[0], :: steps[1], :: steps[2]], tuple(np.multiply(cell_mm, steps))
     leftwards = affine[0, :3] / np.linalg.norm(affine[0, :3])  # LPS x grows to the patient's left
@@ -289,7 +296,7 @@ def _sides(lung: Mask, cell_mm: Spacing, affine: npt.NDArray[np.float64]) -> npt
         to_right = ndi.distance_transform_edt(parts != right, sampling=mm)
         labels = np.where(to_right <= to_left, RIGHT, LEFT).astype(np.uint8)
         return np.where(lung, _on_grid(labels, steps, lung.shape), 0).astype(np.uint8)
-    centre = np.array(ndi.center_of_mass(lung)) - (np.array(lung.shape) - 1) / 2
+    centre = np.argwhere(lungs).mean(axis=0) - (np.array(lungs.shape) - 1) / 2
     side = LEFT if float((centre * cell_mm) @ leftwards) > 0 else RIGHT
     return lung.astype(np.uint8) * np.uint8(side)
 
