@@ -73,7 +73,7 @@ def send_files(
                     stored += taken
                     if taken == 0 and all(one.fate == "not sent" for one in fates):
                         # it does not take some classes or syntaxes: the others are tried without them
-                        kept = [path for path, one in zip(rest, fates, strict=True) if one.text == "not sent"]
+                        kept = [path for path, one in zip(rest, fates, strict=True) if not one.text]
                         refused += len(rest) - len(kept)
                         rest = kept
                     else:
