@@ -19,11 +19,11 @@ from dicom_node.choosing import header_of
 from dicom_node.errors import UnreadableHeader
 from dicom_node.filing import REJECTIONS, TAKE_BACK, WITHDRAW, file_digest, kind_of
 from dicom_node.header_child import HeaderChild
-from dicom_node.identity import differences, doubts, identity_of
+from dicom_node.identity import differences, doubts, filled, identity_of
 from dicom_node.logs import alarm, event
 from inference.headers import Header
 from storage import spool as spools
-from storage.errors import NameTaken
+from storage.errors import NameTaken, StorageError
 from storage.ledger import Ledger
 from storage.rows import Arrival, Identity, InstanceRow, TombstoneRow
 from storage.spool import Spool, fsync_folder, make_folder, safe_name
@@ -42,9 +42,10 @@ class _People:
         if known is None:
             known = self._known[study_uid] = [(row.key, row.identity) for row in self._ledger.identities(study_uid)]
         found = ""
-        for key, identity in known:
+        for place, (key, identity) in enumerate(known):
             what = doubts(identity, person)
             if not what:
+                known[place] = key, filled(identity, person)  # as the ledger does: an empty value is nobody's for ever
                 return key, ""
             found = (
                 found or f"{', '.join(what)} differ{'s' if len(what) == 1 else ''} from the first images of the study"
@@ -60,6 +61,13 @@ def _meant(tombstones: Sequence[TombstoneRow], person: Identity) -> TombstoneRow
         if tombstone.code in TAKE_BACK or (tombstone.code == "113038" and not doubts(tombstone.identity, person)):
             return tombstone
     return None
+
+
+def _still_rejected(copy: InstanceRow, person: Identity) -> bool:
+    """Whether one that comes again is what the rejection took: 113038 takes only what has the rejected identity."""
+    return copy.withdrawn in TAKE_BACK or (
+        copy.withdrawn == "113038" and not doubts(identity_of(header_of(copy)), person)
+    )
 
 
 def _move(source: Path, target: Path) -> None:
@@ -89,13 +97,33 @@ class Indexer:
             self._spool.remove_arrivals(sorted(committed))
             left = len(committed)
             rest = [a for a in waiting if a.name not in committed]
-            left += self._file(rest, now)
+            left += self._file_all(rest, now)
         self._note_associations(now)
         return left
 
     def close(self) -> None:
         """End the header child."""
         self._headers.close()
+
+    def _file_all(self, waiting: Sequence[spools.Arrival], now: datetime) -> int:
+        """File a batch; one that cannot be filed holds up no other: then each alone, and itself to `unfiled/`.
+
+        What is wrong with disk or ledger is no fault of a file, and is raised.
+        """
+        try:
+            return self._file(waiting, now)
+        except (StorageError, OSError, MemoryError) as fault:
+            if not isinstance(fault, NameTaken):
+                raise
+            what = fault.what
+        except Exception as fault:  # noqa: BLE001 - whatever it is, it must not come back with each turn
+            what = type(fault).__name__
+        if len(waiting) == 1:
+            self._spool.quarantine(waiting[0].name, code="cannot_be_filed", text=what, at=now)
+            alarm("unfiled", code="cannot_be_filed", why=what)
+            return 1
+        filed = self._ledger.committed([a.name for a in waiting])
+        return sum(self._file_all([a], now) for a in waiting if a.name not in filed and a.path.exists())
 
     def _file(self, waiting: Sequence[spools.Arrival], now: datetime) -> int:
         read: list[tuple[spools.Arrival, Header]] = []
@@ -211,7 +239,7 @@ class Indexer:
             verdict, why = self._compare(header, live)
             if verdict == "differs" and kind == "image":
                 holds.append(("differs", f"an instance came again with another {why}"))
-        elif withdrawn and withdrawn[-1].withdrawn in TAKE_BACK:
+        elif withdrawn and _still_rejected(withdrawn[-1], person):
             holds.append(("rejected_again", "an instance came again that was rejected"))
         elif tombstone := _meant(tombstones.get(header.sop_instance_uid, ()), person):
             verdict, why, place, code = (
@@ -220,7 +248,7 @@ class Indexer:
                 "withdrawn",
                 tombstone.code,
             )
-        if verdict != "duplicate":
+        if verdict != "duplicate" or live[0].gone:  # one whose file went with its retention is kept once more
             target = self._link(header, arrival, place)
         return Arrival(
             incoming=arrival.name,

@@ -235,7 +235,8 @@ def _instance(tx: Transaction, study: _Study, series_id: int, arrival: Arrival) 
 
 
 def _identity(tx: Transaction, study: _Study, arrival: Arrival) -> str:
-    """The key that the indexer says (made where it is new), the key of an equal identity, or the next one."""
+    """The key that the indexer says (made where it is new), of an identity that says the same and maybe more, or the
+    next one. What a known identity lacked is filled in."""
     if study.identities is None:
         rows = tx.sql.execute(sa.select(identities).where(identities.c.study_number == study.number))
         study.identities = {
@@ -245,7 +246,8 @@ def _identity(tx: Transaction, study: _Study, arrival: Arrival) -> str:
     mine = stored_identity(arrival.identity)
     key = arrival.identity_key
     if key is None:
-        key = next((one for one, identity in known.items() if identity == mine), f"p{len(known) + 1}")
+        same = (one for one, identity in known.items() if filled_identity(mine, identity) == identity)
+        key = next(same, f"p{len(known) + 1}")
     if key not in known:
         known[key] = mine
         tx.sql.execute(
@@ -253,7 +255,16 @@ def _identity(tx: Transaction, study: _Study, arrival: Arrival) -> str:
                 study_number=study.number, key=key, source=arrival.identity_source, **asdict(mine)
             )
         )
+    elif (both := filled_identity(known[key], mine)) != known[key]:
+        known[key] = both
+        of_key = sa.and_(identities.c.study_number == study.number, identities.c.key == key)
+        tx.sql.execute(sa.update(identities).where(of_key).values(**asdict(both)))
     return key
+
+
+def filled_identity(known: Identity, mine: Identity) -> Identity:
+    """The known person with what it lacked, so that the next image is compared with all that is known of them."""
+    return Identity(**{name: value or getattr(mine, name) for name, value in asdict(known).items()})
 
 
 def stored_identity(identity: Identity) -> Identity:

@@ -7,7 +7,7 @@ from typing import Any
 
 import sqlalchemy as sa
 
-from storage.filing import stored_identity
+from storage.filing import filled_identity, stored_identity
 from storage.history import AT_REST, History, Journalled, Snapshot
 from storage.moves import WITHDRAW_ALL, WITHDRAW_OTHER_IDENTITY, Transaction, digest_of, live_copies
 from storage.restore_results import StudyFiles, restore_results
@@ -103,6 +103,12 @@ class _Study:
                         study_number=self.number, key=key, source=one.arrival.identity_source, **asdict(mine)
                     )
                 )
+            else:
+                place = [known_key for known_key, _ in known].index(key)
+                both = filled_identity(known[place][1], mine)
+                known[place] = key, both
+                of_key = sa.and_(identities.c.study_number == self.number, identities.c.key == key)
+                self.tx.sql.execute(sa.update(identities).where(of_key).values(**asdict(both)))
             keys[one.file] = key
         return keys
 
