@@ -22,6 +22,7 @@ from dicom_node.choosing import Chosen, chosen_of, found_json, header_of, left_o
 from dicom_node.errors import LostLease, ReaderFailed, TurnedAway
 from dicom_node.logs import alarm, event
 from dicom_node.publishing import (
+    MANIFEST,
     Previous,
     Published,
     Request,
@@ -47,6 +48,7 @@ from storage.states import Outcome, StudyMove
 
 FATAL: Final = (LedgerReplaced, LedgerMissing, LedgerCorrupt)
 DISK_WAIT_S: Final = 60.0
+DOUBLINGS_MAX: Final = 10
 _ROUNDS_MAX: Final = 500  # series of one study; each round settles at least one
 
 
@@ -108,9 +110,9 @@ class Worker:
 
     def turn(self, now: datetime) -> int:
         """Do one job; returns 0 when there was none."""
-        claim = self._ledger.claim_study(
-            self._owner, self._settings.read.lease_s, now, attempts_max=self._settings.read.attempts_max
-        )
+        # one more than a series has: a series that ended its keeper each time must still be marked, and the next one read
+        attempts_max = self._settings.read.attempts_max + 1
+        claim = self._ledger.claim_study(self._owner, self._settings.read.lease_s, now, attempts_max=attempts_max)
         if claim is None:
             return 0
         self._job = _Job(claim, time.monotonic())
@@ -138,7 +140,7 @@ class Worker:
         return 1
 
     def _retry(self, claim: StudyClaim, failed: Exception) -> None:
-        wait_s = self._settings.read.backoff_s * 2 ** (claim.attempts - 1)
+        wait_s = self._settings.read.backoff_s * 2 ** min(claim.attempts - 1, DOUBLINGS_MAX)
         why = str(failed) if isinstance(failed, NodeError) else f"{type(failed).__name__}: {failed}"[:300]
         event(
             "study.retry",
@@ -217,9 +219,7 @@ class Worker:
                 out.unlink()
         attempt = self._ledger.start_series(claim, row.id, self._clock())
         if attempt > self._settings.read.attempts_max:
-            text = f"reading it failed {attempt - 1} times; `dicom-node requeue` tries again"
-            self._note(claim, row, chosen, Outcome.FAILED, "attempts", text)
-            alarm("series_failed", study=view.study.number, series=row.id, attempts=attempt - 1)
+            self._quarantine(claim, row, chosen, attempt - 1)
             return None
         event("series.reading", study=view.study.number, series=row.id, instances=len(sources), attempts=attempt)
         try:
@@ -234,6 +234,18 @@ class Worker:
             event("series.turned_away", study=view.study.number, series=row.id, outcome=away.outcome, code=away.code)
             self._note(claim, row, chosen, Outcome(away.outcome), away.code, away.text)
             return None
+        except ReaderFailed as failed:
+            if attempt < self._settings.read.attempts_max:
+                raise
+            self._ledger.note_event("reading failed", str(failed), self._clock(), study_number=claim.study_number)
+            self._quarantine(claim, row, chosen, attempt)
+            return None
+
+    def _quarantine(self, claim: StudyClaim, row: SeriesRow, chosen: Chosen, attempts: int) -> None:
+        """Past its attempts: the choice is made again without it (promise 5)."""
+        text = f"reading it failed {attempts} times; `dicom-node requeue` tries again"
+        self._note(claim, row, chosen, Outcome.FAILED, "attempts", text)
+        alarm("series_failed", study=claim.study_number, series=row.id, attempts=attempts)
 
     def _may_wait(self, view: StudyView, row: SeriesRow) -> bool:
         """Whether more slices may still come: completed by proof before the quiet period, and within the longest wait."""
@@ -252,7 +264,7 @@ class Worker:
     def _without_reading(self, claim: StudyClaim, view: StudyView, chosen: Chosen) -> None:
         """Nothing can be read: a report says why, or nothing goes out because it is not for us."""
         failed = any(v.outcome is Outcome.FAILED for v in chosen.verdicts)
-        if failed and _earlier_may_stand(view):
+        if failed and _earlier_may_stand(view, self._spool):
             alarm("revision_failed", study=view.study.number)
             self._ledger.end_without_result(
                 claim,
@@ -359,7 +371,7 @@ class Worker:
         return Previous(view.previous_key, report, view.study.used_numbers, srs[-1] if srs else None)
 
 
-def _earlier_may_stand(view: StudyView) -> bool:
+def _earlier_may_stand(view: StudyView, spool: Spool) -> bool:
     """Whether a failed revision may go on as before: the earlier result used nothing that is now rejected or of another identity, and none
     of its deliveries was cancelled (design: a change)."""
     current = view.current
@@ -368,6 +380,10 @@ def _earlier_may_stand(view: StudyView) -> bool:
         or current.kind != "result"
         or any(d.state == "cancelled" for d in view.deliveries if d.result_key == current.key)
     ):
+        return False
+    manifest = json.loads((spool.study_folder(view.study.study_uid) / current.folder / MANIFEST).read_text())
+    live = {instance.sop_uid for row in view.series for instance in row.instances}
+    if not live.issuperset(manifest["instances_read"]):
         return False
     return not view.study.identity_chosen or current.identity_key == view.study.identity_chosen
 
