@@ -4,7 +4,7 @@ import click
 
 from dicom_node.cli_context import json_option, node_here, print_json, settings_here
 from dicom_node.places import open_spool, state_folder, utc_now
-from storage.database import create_database, sqlite_path
+from storage.database import copy_database, create_database, sqlite_path
 
 
 @click.group()
@@ -15,13 +15,11 @@ def ledger() -> None:
 @ledger.command()
 def migrate() -> int:
     """Bring the ledger's schema to this software's version. Stop the roles first; a copy of the file is kept beside it."""
-    import shutil
-
     settings = settings_here()
     path = sqlite_path(settings.database.url, state_folder(settings))
     if path.exists():
-        kept = path.with_suffix(f".before-{utc_now():%Y%m%dT%H%M%S}")
-        shutil.copy2(path, kept)
+        kept = path.with_name(f"{path.name}.before-{utc_now():%Y%m%dT%H%M%S%f}")
+        copy_database(path, kept)
         click.echo(f"copy kept: {kept}")
     database = create_database(path)
     click.echo(f"schema {database.schema_revision()}")

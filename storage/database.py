@@ -8,7 +8,7 @@ portable; PostgreSQL by URL comes later. Every error of the driver that asks for
 import os
 import sqlite3
 from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from contextlib import closing, contextmanager, suppress
 from pathlib import Path
 from typing import Final
 
@@ -225,6 +225,13 @@ def create_database(path: Path) -> Database:
         database.close()
         raise
     return database
+
+
+def copy_database(path: Path, target: Path) -> None:
+    """A whole copy of a ledger, with what still stands in its write-ahead log (mode 0600; `target` must be new)."""
+    os.close(os.open(target, os.O_RDWR | os.O_CREAT | os.O_EXCL, FILE_MODE))
+    with closing(sqlite3.connect(path)) as ledger, closing(sqlite3.connect(target)) as copy:
+        ledger.backup(copy)
 
 
 def sqlite_path(url: str, state_folder: Path) -> Path:

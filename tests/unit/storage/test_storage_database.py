@@ -15,6 +15,7 @@ from alembic.migration import MigrationContext
 
 from storage.database import (
     Database,
+    copy_database,
     create_database,
     file_system_of,
     newest_revision,
@@ -44,6 +45,22 @@ def test_all_migrations_in_a_row_lead_to_the_tables(tmp_path: Path) -> None:
         assert _schema(migrated) == _schema(made)
     plain.dispose()
     database.close()
+
+
+def test_a_copy_has_what_still_stands_in_the_log_beside_the_file(tmp_path: Path) -> None:
+    database = create_database(tmp_path / "ledger.sqlite")
+    with database.write() as sql:
+        sql.exec_driver_sql("CREATE TABLE fresh (word TEXT)")
+        sql.exec_driver_sql("INSERT INTO fresh VALUES ('kept')")
+    assert (tmp_path / "ledger.sqlite-wal").stat().st_size > 0
+    copy_database(database.path, tmp_path / "copy.sqlite")
+    database.close()
+    assert os.stat(tmp_path / "copy.sqlite").st_mode & 0o077 == 0
+    with sqlite3.connect(tmp_path / "copy.sqlite") as copy:
+        assert copy.execute("SELECT word FROM fresh").fetchall() == [("kept",)]
+    copy.close()
+    with pytest.raises(FileExistsError):
+        copy_database(database.path, tmp_path / "copy.sqlite")
 
 
 def _schema(sql: sa.Connection) -> set[tuple[str, tuple[str, ...]]]:
