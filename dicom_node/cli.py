@@ -4,6 +4,7 @@ Exit codes: 0 all ended well; 1 something failed, held or dead; 2 usage or confi
 unavailable; 130 interrupted.
 """
 
+import errno
 import logging
 import os
 import socket
@@ -23,16 +24,16 @@ from dicom_node.cli_ledger import ledger
 from dicom_node.cli_reading import analyse, demo, send
 from dicom_node.cli_studies import hold, release, requeue, status, withdraw
 from dicom_node.places import software_version, state_folder
-from storage.errors import IdentityNeeded, IllegalMove, LedgerOutdated, Superseded
+from storage.errors import IdentityNeeded, LedgerOutdated, LedgerPlace, Superseded
 
 DEFAULT_CONFIG: Final = "/etc/dicom-node/config.toml"
 EXIT: Final[dict[type[BaseException], int]] = {
     ConfigurationError: 2,
+    LedgerPlace: 2,
     errors.UsageFault: 2,
     errors.Precondition: 3,
     IdentityNeeded: 3,
     Superseded: 3,
-    IllegalMove: 3,
     LedgerOutdated: 3,
     errors.PortUnavailable: 4,
     errors.NotReached: 4,
@@ -48,6 +49,18 @@ def exit_code(fault: BaseException) -> int:
 
 class Faults(click.Group):
     """A group whose commands end with a sentence and the right exit code instead of a traceback."""
+
+    def invoke(self, ctx: click.Context) -> Any:
+        """Run the command; what the file system refuses becomes a sentence too. A role keeps its traceback, for its log."""
+        try:
+            return super().invoke(ctx)
+        except OSError as fault:
+            if ctx.invoked_subcommand == "serve" or isinstance(fault, BrokenPipeError):
+                raise
+            which = fault.filename if isinstance(fault.filename, str) else ""
+            raise errors.ServiceError(
+                fault.strerror or str(fault), which, "look at the folder, its owner and its free space"
+            ) from fault
 
     def main(self, *args: Any, **kwargs: Any) -> Any:
         """Run; errors of ours become sentences."""
@@ -112,7 +125,10 @@ class Configured:
         """The configuration file; None where there is none and the environment has to say all."""
         if self._path is not None:
             return self._path
-        return Path(DEFAULT_CONFIG) if Path(DEFAULT_CONFIG).exists() else None
+        try:
+            return Path(DEFAULT_CONFIG) if Path(DEFAULT_CONFIG).exists() else None
+        except PermissionError:  # it is there for others; reading it says so
+            return Path(DEFAULT_CONFIG)
 
     @property
     def settings(self) -> Settings:
@@ -166,7 +182,8 @@ def init(output: Path, force: bool) -> int:
 def check(peers: bool) -> int:
     """Check the configuration, the state folder, the port and the destinations; list every loosened setting.
 
-    Nothing is sent but a C-ECHO. Exit 0: all well. 2: the configuration is wrong. 4: a port or peer is unavailable.
+    Nothing is sent but a C-ECHO. Exit 0: all well. 1: the state folder or a pixel decoder fails. 2: the configuration is wrong. 4: a peer, or
+    the address to listen on, is unavailable; a port that is in use is only said, for this node may be running.
     """
     from dicom_node.peers import reach
     from inference.decoder_check import failing_decoders
@@ -175,9 +192,9 @@ def check(peers: bool) -> int:
     settings = context.settings
     click.echo(f"configuration   {context.path or 'environment'}: well formed")
     folder = state_folder(settings)
-    folder.mkdir(parents=True, exist_ok=True, mode=0o700)
-    click.echo(f"state folder    {folder}: {'writable' if os.access(folder, os.W_OK) else 'NOT writable'}")
-    code = 0 if os.access(folder, os.W_OK) else 1
+    fault = _not_writable(folder)
+    click.echo(f"state folder    {folder}: {f'NOT writable ({fault}); see paths.state' if fault else 'writable'}")
+    code = 1 if fault else 0
     failing = failing_decoders()
     click.echo(f"pixel decoders  {'; '.join(failing) or 'each decodes its known image'}")
     code = code or (1 if failing else 0)
@@ -188,15 +205,29 @@ def check(peers: bool) -> int:
     try:
         with socket.create_server((settings.receive.host, settings.receive.port)):
             click.echo(f"port            {settings.receive.host}:{settings.receive.port} is free")
-    except OSError as fault:
-        click.echo(
-            f"port            {settings.receive.host}:{settings.receive.port}: {fault.strerror} (a node that runs already?)"
-        )
+    except OSError as refusal:
+        address = f"{settings.receive.host}:{settings.receive.port}"
+        if refusal.errno == errno.EADDRINUSE:
+            click.echo(f"port            {address} is in use: by this node, if it runs; else change receive.port")
+        else:
+            click.echo(
+                f"port            {address} can't be listened on ({refusal.strerror}); see receive.host, receive.port"
+            )
+            code = code or 4
     if peers:
         for name, answer in reach(settings):
             click.echo(f"{'reached' if not answer else 'NOT reached':15} {name}{': ' + answer if answer else ''}")
             code = code or (4 if answer else 0)
     return code
+
+
+def _not_writable(folder: Path) -> str:
+    """Why nothing can be kept in a folder ("" where it can); made where it is not there."""
+    try:
+        folder.mkdir(parents=True, exist_ok=True, mode=0o700)
+    except OSError as fault:
+        return fault.strerror or str(fault)
+    return "" if os.access(folder, os.W_OK | os.X_OK) else "Permission denied"
 
 
 @cli.command()

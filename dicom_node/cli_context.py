@@ -10,8 +10,9 @@ from typing import Any
 import click
 
 from config.settings import Settings
-from dicom_node.errors import UsageFault
+from dicom_node.errors import Precondition, UsageFault
 from dicom_node.node import Node, open_node
+from storage.errors import IllegalMove, NotFound
 from storage.rows import StudyRow
 
 
@@ -24,11 +25,18 @@ def settings_here() -> Settings:
 
 @contextmanager
 def node_here(who: str) -> Iterator[Node]:
-    """The node of this command line, closed afterwards."""
+    """The node of this command line, closed afterwards.
+
+    What the ledger does not know is the person's mistake (UsageFault, exit 2), what its state forbids a refusal (Precondition, exit 3).
+    """
     os.umask(0o077)
     node = open_node(settings_here(), who)
     try:
         yield node
+    except NotFound as fault:
+        raise UsageFault(fault.what, fault.which, fault.do) from fault
+    except IllegalMove as fault:
+        raise Precondition(fault.what, fault.which, fault.do) from fault
     finally:
         node.close()
 

@@ -7,6 +7,7 @@ from dicom_node.errors import UsageFault
 from dicom_node.node import Node
 from dicom_node.peers import reach
 from dicom_node.places import open_spool, utc_now
+from storage.states import DeliveryState
 
 
 @click.group()
@@ -23,7 +24,9 @@ def _known(node: Node, name: str | None) -> str | None:
 
 @deliveries.command("list")
 @click.option("--to", "destination", help="Only those for this destination.")
-@click.option("--state", "state", help="Only those in this state (pending, sending, sent, dead, cancelled, ...).")
+@click.option(
+    "--state", type=click.Choice([str(state) for state in DeliveryState]), help="Only those in this state."
+)
 @json_option
 def list_deliveries(destination: str | None, state: str | None, as_json: bool) -> int:
     """List deliveries, oldest first. Exit 1 when any listed one is dead."""
@@ -54,6 +57,8 @@ def list_deliveries(destination: str | None, state: str | None, as_json: bool) -
                     f"{r.number:6} study {r.study_number:<6} {'withdrawal' if r.withdrawal else f'revision {r.revision}':12} {r.destination:20} "
                     f"{r.kind:6} {r.state:10} attempts {r.attempts}{error}"
                 )
+            if not rows:
+                click.echo("no such deliveries" if destination or state else "no deliveries yet")
             for d in node.ledger.destinations():
                 if d.paused_by or d.breaker_until:
                     click.echo(

@@ -1,12 +1,12 @@
 """Commands that read or send folders of files: `analyse` (here and now), `demo` (the whole way), `send` (to a node)."""
 
+import os
 import sys
 from pathlib import Path
 
 import click
 
 from config.load import load
-from config.settings import Settings, Site
 from dicom_node.cli_context import settings_here
 from dicom_node.errors import Precondition, UsageFault
 from dicom_node.logs import configure
@@ -41,14 +41,14 @@ def said(text: str) -> None:
 def analyse(folder: Path, output: Path) -> int:
     """Read a FOLDER of DICOM files here and now: no node, no network, no database.
 
-    Writes OUTPUT/summary.json, OUTPUT/objects/ (SEG, SR, message, picture) and OUTPUT/debug/candidates.json. The age of a study is not
-    judged, and the result says so. Without --config the defaults hold.
+    Writes OUTPUT/summary.json, OUTPUT/objects/ (SEG, SR, picture) and OUTPUT/debug/candidates.json. The age of a study is not judged, and the
+    result says so. Without a configuration the defaults hold. Exit 1: a series failed, or nothing in the folder was DICOM.
     """
     from dicom_node.analyse import analyse as run
 
     configure("warning", "analyse")
     obj = click.get_current_context().find_root().obj
-    settings = load(obj.path, {}) if obj.path else Settings(site=Site(timezone="UTC"))
+    settings = load(obj.path, os.environ if obj.path else {"DICOM_NODE__SITE__TIMEZONE": "UTC", **os.environ})
     if output.exists() and any(output.iterdir()):
         raise Precondition("the folder is not empty", str(output), "name a new one with --output")
     output.mkdir(parents=True, exist_ok=True)
@@ -105,13 +105,16 @@ def demo(folder: Path | None, output: Path) -> int:
 )
 @click.option("--as", "calling", default="SENDER", show_default=True, help="Calling AE title.")
 def send(folder: Path, address: str | None, calling: str) -> int:
-    """Send a FOLDER (or one file) of DICOM by C-STORE, to try a node. Exit 4: not reached; 1: something was refused."""
+    """Send a FOLDER (or one file) of DICOM by C-STORE, to try a node.
+
+    Exit 4: not reached. 1: something was refused, or nothing was DICOM.
+    """
     from dicom_node.net.send import Address, send_files
 
     if address:
         title, _, where = address.partition("@")
         host, _, port = where.rpartition(":")
-        if not (title and host and port.isdigit()):
+        if not (title and host and port.isdecimal() and 1 <= int(port) <= 65535):
             raise UsageFault("not of the form AE@HOST:PORT", address, "for example DICOMNODE@127.0.0.1:11112")
         target = Address(title, host, int(port))
     else:
