@@ -22,6 +22,7 @@ from dicom_node.errors import ChildDied
 
 _PR_SET_PDEATHSIG: Final = 1
 _LINE_BYTES_MAX: Final = 64 * 2**20
+_LAST_WORDS_MAX: Final = 2000
 
 
 def die_with_parent() -> None:
@@ -40,17 +41,20 @@ class LineChild:
             [sys.executable, "-m", module, *arguments],
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
-            stderr=subprocess.DEVNULL,
+            stderr=subprocess.PIPE,
             start_new_session=True,
             preexec_fn=die_with_parent,
             env=environment,
             cwd=cwd,
         )
         assert self._process.stdout is not None
-        os.set_blocking(self._process.stdout.fileno(), False)
+        assert self._process.stderr is not None
         self._selector = selectors.DefaultSelector()
-        self._selector.register(self._process.stdout, selectors.EVENT_READ)
+        for pipe in (self._process.stdout, self._process.stderr):
+            os.set_blocking(pipe.fileno(), False)
+            self._selector.register(pipe, selectors.EVENT_READ)
         self._buffer = bytearray()
+        self._last_words = b""
 
     @property
     def pid(self) -> int:
@@ -86,9 +90,13 @@ class LineChild:
             if line is not None:
                 return line
             left = deadline - time.monotonic()
-            if left <= 0 or not self._selector.select(left):
+            ready = self._selector.select(left) if left > 0 else []
+            if not ready:
                 return None
+            self._hear_last_words()
             assert self._process.stdout is not None
+            if all(key.fileobj is not self._process.stdout for key, _ in ready):
+                continue
             piece = self._process.stdout.read(2**16)
             if piece is None:
                 continue
@@ -109,13 +117,24 @@ class LineChild:
                 return value
         return None
 
+    def _hear_last_words(self) -> None:
+        """Take what it wrote to its standard error, and keep the end of it: nobody else reads that pipe."""
+        pipe = self._process.stderr
+        while pipe is not None and pipe in self._selector.get_map() and (piece := pipe.read(2**16)) is not None:
+            self._last_words = (self._last_words + piece)[-_LAST_WORDS_MAX:]
+            if not piece:
+                self._selector.unregister(pipe)
+
     def _died(self) -> ChildDied:
         self.kill()
+        self._hear_last_words()
         code = self._process.returncode
         how = f"ended by signal {signal.Signals(-code).name}" if code < 0 else f"ended with exit code {code}"
         if code == -signal.SIGKILL:
             how += " (out of memory, or killed)"
-        return ChildDied(what=how, which=self.what)
+        lines = self._last_words.decode("utf-8", "replace").strip().splitlines()
+        # a traceback may name files or people: it is for the ledger (`do`), never for a log line (`what`)
+        return ChildDied(what=how, which=self.what, do=f"its last words: {lines[-1][:300]}" if lines else "")
 
     def kill(self) -> None:
         """End the child and all that it started."""
@@ -128,7 +147,7 @@ class LineChild:
         """Kill, and give back the pipes."""
         self.kill()
         self._selector.close()
-        for pipe in (self._process.stdin, self._process.stdout):
+        for pipe in (self._process.stdin, self._process.stdout, self._process.stderr):
             if pipe is not None:
                 with suppress(OSError):
                     pipe.close()

@@ -12,6 +12,8 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any, Final
 
+import psutil
+
 from config.settings import Settings
 from dicom_node.errors import ChildDied, ReaderFailed, TurnedAway
 from dicom_node.processes import LineChild
@@ -40,6 +42,14 @@ class ReadingRoom:
         self._progress = progress
         self._reader: LineChild | None = None
         self._jobs = 0
+        self._remove_left_behind()
+
+    def _remove_left_behind(self) -> None:
+        """Volumes of workers that were killed: nobody else would ever remove them."""
+        for folder in self._scratch.glob("volume-*"):
+            owner = folder.name.removeprefix("volume-")
+            if owner.isdigit() and not psutil.pid_exists(int(owner)):
+                shutil.rmtree(folder, ignore_errors=True)
 
     def warm(self) -> None:
         """Start the reader and wait until its models are loaded. Raises ReaderFailed."""
@@ -94,9 +104,7 @@ class ReadingRoom:
             except ChildDied as died:
                 if (folder / "volume.json").exists() and died.what == "ended with exit code 0":
                     return
-                raise ReaderFailed(
-                    what=f"the decoder {died.what}", do="see the log of the worker; the attempt is counted"
-                ) from died
+                raise ReaderFailed(what=f"the decoder {died.what}", do=died.do or "it said nothing") from died
 
     def _read_volume(self, folder: Path, out: Path, decoded_s: float, *, may_wait: bool) -> Reading:
         reader = self._resident()
@@ -116,9 +124,7 @@ class ReadingRoom:
             self._follow(reader, self._settings.read.reader_mib_max)
         except ChildDied as died:
             self.close()
-            raise ReaderFailed(
-                what=f"the reader {died.what}", do="see the log of the worker; the attempt is counted"
-            ) from died
+            raise ReaderFailed(what=f"the reader {died.what}", do=died.do or "it said nothing") from died
         except TurnedAway:
             raise
         except BaseException:
@@ -185,7 +191,7 @@ class ReadingRoom:
         except ChildDied as died:
             raise ReaderFailed(
                 what=f"the reader {died.what} while starting",
-                do="run `python -m inference.resident` by hand to see why",
+                do=died.do or "run `python -m inference.resident` by hand to see why",
             ) from died
         except BaseException:
             child.close()
