@@ -87,6 +87,8 @@ def _usable(path: Path, repaired: Path) -> tuple[Path, tuple[str, str]] | None:
     """The file, or a repaired copy of it, with its class and syntax; None when it is no DICOM instance."""
     try:
         meta = read_file_meta_info(path)
+        if not (meta.MediaStorageSOPClassUID and meta.MediaStorageSOPInstanceUID):
+            return None  # it names no instance; C-STORE can't carry it
         return path, (str(meta.MediaStorageSOPClassUID), str(meta.TransferSyntaxUID))
     except (InvalidDicomError, AttributeError, OSError, ValueError, EOFError, NotImplementedError):
         pass
