@@ -24,9 +24,7 @@ def _known(node: Node, name: str | None) -> str | None:
 
 @deliveries.command("list")
 @click.option("--to", "destination", help="Only those for this destination.")
-@click.option(
-    "--state", type=click.Choice([str(state) for state in DeliveryState]), help="Only those in this state."
-)
+@click.option("--state", type=click.Choice([str(state) for state in DeliveryState]), help="Only those in this state.")
 @json_option
 def list_deliveries(destination: str | None, state: str | None, as_json: bool) -> int:
     """List deliveries, oldest first. Exit 1 when any listed one is dead."""
