@@ -13,6 +13,7 @@ from typing import Final
 
 from apscheduler.schedulers.background import BackgroundScheduler
 
+from config.errors import NodeError
 from config.settings import Settings
 from dicom_node.logs import alarm, event
 from storage.errors import LedgerCorrupt, LedgerMissing, LedgerReplaced
@@ -77,13 +78,14 @@ class Periodic:
             self._say_failed(task, fault)
         self._turned.set()
 
-
     def _say_failed(self, task: Task, fault: Exception) -> None:
         """Once a minute for the same fault: a task that fails at every turn must not fill the log."""
         what, now = (task.name, type(fault).__name__), time.monotonic()
         if now - self._said.get(what, -FAILURE_SAID_EVERY_S) >= FAILURE_SAID_EVERY_S:
             self._said[what] = now
-            alarm("task_failed", error=type(fault).__name__, why=str(fault)[:200], kind=task.name)
+            # the text of an error that is not ours may hold a UID (a path, the parameters of a statement)
+            why = fault.what if isinstance(fault, NodeError) else ""
+            alarm("task_failed", error=type(fault).__name__, why=why, kind=task.name)
 
 
 class Watch:
@@ -116,10 +118,13 @@ class Watch:
     def counts(self, now: datetime) -> None:
         """Held, failed and undelivered studies, and any that waits too long."""
         counts = self._ledger.counts(now)
+        known = {p.name for p in self._settings.pacs} | {e.name for e in self._settings.ehr}
+        waiting = self._ledger.deliveries(states=[DeliveryState.PENDING])
         for name, value in (
             ("held", counts.held),
             ("series_failed", counts.failed_series),
             ("dead_deliveries", counts.deliveries.get(DeliveryState.DEAD, 0)),
+            ("destination_not_configured", sum(one.destination not in known for one in waiting)),
         ):
             if value:
                 self._say(name, now, count=value)

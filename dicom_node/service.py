@@ -11,10 +11,13 @@ import subprocess
 import sys
 import threading
 import time
+import traceback
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
+from config.errors import NodeError
 from config.settings import Settings
 from dicom_node import logs
 from dicom_node.logs import alarm, event
@@ -30,6 +33,7 @@ ROLES: Final = ("receiver", "indexer", "assembler", "worker", "courier", "schedu
 STOP_S_MAX: Final = 20.0
 RESTART_S_MIN, RESTART_S_MAX = 0.5, 30.0
 HEALTHY_S: Final = 60.0
+FRAMES_SAID: Final = 8
 
 
 @dataclass
@@ -56,6 +60,13 @@ def run_role(name: str, settings: Settings) -> int:
     event("role.start", role=name, pid=os.getpid())
     try:
         _MAINS[name](role)
+    except NodeError:
+        raise  # the command line says it in a sentence, with its exit code
+    except Exception as fault:  # noqa: BLE001 - said without its text, which may hold a UID or a name
+        frames = traceback.extract_tb(fault.__traceback__)
+        place = " < ".join(f"{Path(f.filename).name}:{f.lineno}" for f in reversed(frames[-FRAMES_SAID:]))
+        alarm("role_failed", role=name, error=type(fault).__name__, file=place)
+        return 1
     finally:
         role.watchdog.stopping()
         event("role.stop", role=name, pid=os.getpid())
