@@ -15,6 +15,7 @@ from datetime import datetime, timedelta
 from pathlib import Path
 from typing import Final, Protocol
 
+from config.errors import NodeError
 from config.settings import Ehr, Pacs, Settings
 from dicom_node.errors import NoAnswer, NotReached, Refused
 from dicom_node.logs import alarm, event
@@ -147,6 +148,10 @@ class Courier:
         except (Refused, NoAnswer) as fault:
             self._ledger.breaker_ok(self._channel.name)
             self._failed(claim, fault)
+        except StorageError:
+            raise
+        except Exception as fault:  # noqa: BLE001 - whatever it was costs this delivery an attempt, and no other anything
+            self._failed(claim, fault)
         else:
             self._ledger.breaker_ok(self._channel.name)
             state = self._ledger.answered(claim, said, self._clock())
@@ -189,13 +194,15 @@ class Courier:
             count=failures,
         )
 
-    def _failed(self, claim: DeliveryClaim, fault: Refused | NoAnswer) -> None:
+    def _failed(self, claim: DeliveryClaim, fault: Exception) -> None:
         now, attempts = self._clock(), claim.delivery.attempts + 1
         final = isinstance(fault, Refused) and fault.which == "final"
-        may_have = isinstance(fault, NoAnswer)
+        # None: the peer may have it if it had connected
+        may_have = isinstance(fault, NoAnswer) if isinstance(fault, Refused | NoAnswer) else None
+        error = _short(str(fault.what) if isinstance(fault, NodeError) else f"{type(fault).__name__}: {fault}")
         # what a peer says may name a patient: it is kept in the ledger, never logged
         if final or attempts >= self._rules.attempts_max:
-            self._ledger.give_up(claim, _short(str(fault.what)), now, may_have=may_have)
+            self._ledger.give_up(claim, error, now, may_have=may_have)
             alarm(
                 "delivery_dead",
                 study=claim.delivery.study_number,
@@ -208,7 +215,7 @@ class Courier:
         self._ledger.back_off(
             claim,
             now + timedelta(seconds=self._wait_s(attempts - 1)),
-            _short(str(fault.what)),
+            error,
             counted=True,
             now=now,
             may_have=may_have,
@@ -290,4 +297,5 @@ class Couriers:
                     self._stop.wait(self._poll_s)
         except BaseException as fault:  # noqa: BLE001 - the process must end, whatever it was
             self.failed = fault
-            event("courier.failed", logging.ERROR, destination=name, error=type(fault).__name__, why=_short(str(fault)))
+            why = fault.what if isinstance(fault, NodeError) else ""  # other texts may hold a UID
+            event("courier.failed", logging.ERROR, destination=name, error=type(fault).__name__, why=why)

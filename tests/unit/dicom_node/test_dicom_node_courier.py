@@ -33,6 +33,8 @@ class Line:
             raise NotReached(what="no connection", which="pacs")
         on_connected()
         self.sent.append(list(files))
+        if word == "fault":
+            raise ValueError("nobody thought of this")
         if word == "silent":
             raise NoAnswer(what="no answer", which="pacs")
         if word in ("refused", "never"):
@@ -144,3 +146,17 @@ def test_a_held_study_sends_nothing(books: Books, spool: Spool) -> None:
     books.ledger.hold(1, "person", "wait", by="me", now=books.now)
     assert courier(Line("ok"), books, spool).turn() == 0
     assert replace(books.view().deliveries[0]).state is DeliveryState.PENDING
+
+
+def test_a_fault_that_nobody_thought_of_costs_its_delivery_an_attempt_and_ends_no_courier(
+    books: Books, spool: Spool
+) -> None:
+    ready(books, spool)
+    one = courier(Line(*["fault"] * 3), books, spool)
+    for attempt in (1, 2, 3):
+        assert one.turn() == 1
+        assert only(books)[1] == attempt
+        books.later(60)
+    assert only(books)[0] is DeliveryState.DEAD
+    assert "nobody thought of this" in books.view().deliveries[0].last_error
+    assert books.state() is StudyState.UNDELIVERED
