@@ -15,7 +15,7 @@ env-dev: $(VENV)/.dev
 # What the machine lacks is said before anything is downloaded.
 $(VENV)/.runtime: pyproject.toml requirements.lock
 	@$(PYTHON) tools/preflight.py --disk-mib $(DISK_MIB) --make-version $(MAKE_VERSION)
-	@echo "make env: about 1.5 GiB on disk, most of it torch ($(TORCH)); 2 to 10 minutes with a usual connection"
+	@echo "make env: about 1.5 GiB on disk with the CPU build of torch ($(TORCH)), several GiB more with the one for NVIDIA GPUs; see README.md"
 	@test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
 	@$(BIN)/python -c "import torch" 2>/dev/null || $(BIN)/pip install -q --disable-pip-version-check $(TORCH)
 	@$(BIN)/pip install -q --disable-pip-version-check -r requirements.lock
