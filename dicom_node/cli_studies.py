@@ -198,16 +198,22 @@ def _write_note(node: Node, row: StudyRow, by: str, why: str, now: datetime) -> 
 
     view = node.ledger.view(row.number, headers=False)
     folder = node.spool.study_folder(row.study_uid)
-    files = [
-        folder / i.file for s in view.series if s.kind == "image" for i in s.instances if (folder / i.file).exists()
-    ]
-    if not files:
+    images = [i for s in view.series if s.kind == "image" for i in s.instances]
+    files = [folder / i.file for i in images if not i.gone and (folder / i.file).is_file()]
+    gone = [i.sop_uid for i in images if i.gone]
+    if not files and not gone:
         raise Precondition(
             "it has no images that could be withdrawn", f"study {row.number}", "see `dicom-node status --why`"
         )
     token = secrets.token_hex(8)
-    path = node.spool.root / "unfiled" / f"{WITHDRAW}{token}.note"
-    write_note(files, Rejection.QUALITY, ResultContext(key=token, content_at=now, device=node.device()), path)
-    node.ledger.note_event("withdraw asked", why, now, who=by, study_number=row.number)
-    node.spool.receive(f"{WITHDRAW}{token}-1", [path.read_bytes()])
-    path.unlink()
+    path = node.spool.unfiled / f"{WITHDRAW}{token}.note"
+    try:
+        if files:
+            write_note(files, Rejection.QUALITY, ResultContext(key=token, content_at=now, device=node.device()), path)
+        node.ledger.note_event("withdraw asked", why, now, who=by, study_number=row.number)
+        if gone:  # no file is left that a note could be made from: the ledger is told at once
+            node.ledger.reject(row.study_uid, gone, code="withdraw", note=f"{WITHDRAW}{token}", by=by, why=why, now=now)
+        if files:
+            node.spool.receive(f"{WITHDRAW}{token}-1", [path.read_bytes()])
+    finally:
+        path.unlink(missing_ok=True)

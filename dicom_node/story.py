@@ -2,7 +2,7 @@
 
 from collections.abc import Mapping
 from datetime import datetime
-from typing import Any
+from typing import Any, Final
 
 from dicom_node.publishing import Published, is_whole, load_published
 from dicom_node.summary import SCHEMA_VERSION, candidates_json, series_entry, status_of
@@ -10,6 +10,8 @@ from inference.findings import Reading, Reason
 from storage.rows import DeliveryRow, EventRow, ResultRow, SeriesRow, StudyView
 from storage.spool import Spool
 from storage.states import Outcome, SeriesState, StudyState
+
+WAITING: Final = frozenset({StudyState.OPEN, StudyState.QUEUED, StudyState.READING})
 
 
 def result_of(spool: Spool, view: StudyView, row: ResultRow | None) -> Published | None:
@@ -29,14 +31,19 @@ def series_entries(spool: Spool, view: StudyView) -> list[dict[str, Any]]:
     for row in view.series:
         if row.kind == "own":
             continue
-        reading = readings.get(row.series_uid) if row.outcome in (Outcome.READ, Outcome.CHOSEN) else None
+        # chosen and not yet read again: what an earlier result says of it is no answer
+        read = row.outcome is Outcome.READ or (row.outcome is Outcome.CHOSEN and view.study.state not in WAITING)
+        reading = readings.get(row.series_uid) if read else None
         here = published is not None and row.series_uid == best
         status = status_of(
-            row.outcome,
+            row.outcome if row.kind == "image" else Outcome.SET_ASIDE,
             reading,
             held=bool(view.holds),
             withdrawn=row.state is SeriesState.WITHDRAWN or view.study.state is StudyState.WITHDRAWN,
         )
+        if row.outcome is Outcome.READ and reading is None and status == "waiting":
+            # its result went with its retention (or was withdrawn); what became of it is still known
+            status = "partial" if row.reason_code else "completed"
         reason = Reason(row.reason_code, row.reason_text)
         if view.holds and status == "held":
             reason = Reason(view.holds[0].reason, "; ".join(h.text for h in view.holds))

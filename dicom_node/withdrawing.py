@@ -92,7 +92,7 @@ class Withdrawer:
                     "not_withdrawn",
                     study=view.study.number,
                     destination=name,
-                    why="the destination takes no rejection notes, or is no longer configured",
+                    why="the destination takes no rejection notes or is no longer configured, or the files went with their retention",
                 )
         manifest = _manifest(view, key, content_at, deliveries, claim.sent[0].identity_key if claim.sent else "")
         write_synced(target / MANIFEST, json.dumps(manifest, indent=1).encode())
@@ -116,8 +116,8 @@ class Withdrawer:
         ehr = next((e for e in self._settings.ehr if e.name == name), None)
         which = f"{name}-{sent[0].identity_key}"
         wrong = bool(view.study.identity_chosen) and any(d.identity_key != view.study.identity_chosen for d in sent)
-        if pacs is not None and pacs.rejection_notes:
-            objects = [folder / f.path for d in sent for f in d.files]
+        objects = [folder / f.path for d in sent for f in d.files if (folder / f.path).exists()]
+        if pacs is not None and pacs.rejection_notes and objects:  # else they went with their retention
             context = ResultContext(key=key, content_at=content_at, device=self._device)
             note = write_note(
                 objects,

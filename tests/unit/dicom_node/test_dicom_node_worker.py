@@ -11,10 +11,13 @@ from pydicom.uid import ExplicitVRLittleEndian
 
 from config.settings import Disk, Read, Select, Settings, Site, StudySettings
 from dicom_node.assembler import Assembler
+from dicom_node.cli_studies import _write_note
 from dicom_node.errors import ReaderFailed
 from dicom_node.indexer import Indexer
+from dicom_node.node import Node
 from dicom_node.reading import ReadingRoom
 from dicom_node.results.context import Device
+from dicom_node.story import series_entries
 from dicom_node.worker import Worker
 from inference.findings import Reading, Status
 from inference.kept import save_reading
@@ -91,6 +94,7 @@ class House:
         self.worker = Worker(settings, self.spool, self.books.ledger, owner="w", device=device, clock=lambda: self.now)
         self.room = Room()
         self.worker._room = self.room
+        self.node = Node(settings, self.spool, self.books.journal, self.books.database, self.books.ledger, "w")
         self.sent = 0
 
     def close(self) -> None:
@@ -144,6 +148,9 @@ class House:
     @property
     def view(self) -> StudyView:
         return self.books.view()
+
+    def statuses(self) -> set[str]:
+        return {entry["status"] for entry in series_entries(self.spool, self.view)}
 
     def outcomes(self) -> dict[str, str]:
         return {row.series_uid[-1]: str(row.outcome) for row in self.view.series}
@@ -213,3 +220,39 @@ def test_a_failed_revision_does_not_leave_a_result_of_rejected_images(house: Hou
     )
     house.run()
     assert (house.view.study.revision, house.view.study.outcome) == (2, "not_analysed")
+
+
+def test_a_study_is_withdrawn_after_its_images_went_with_their_retention(house: House) -> None:
+    house.send(1)
+    house.run()
+    later = house.now + timedelta(days=4)
+    for file in house.books.ledger.remove_images(1, later, later):
+        (house.spool.study_folder(STUDY) / file).unlink()
+    _write_note(house.node, house.view.study, "anna", "wrong patient", later)
+    assert house.view.study.state is StudyState.WITHDRAWN
+    assert house.statuses() == {"withdrawn"}
+    assert [e.fields["by"] for e in house.books.lines("rejection")] == ["anna"]
+
+
+def test_a_series_keeps_its_status_when_its_result_went_with_its_retention(house: House) -> None:
+    house.send(1)
+    house.run()
+    assert house.statuses() == {"completed"}
+    view = house.view
+    assert view.current is not None
+    folder = house.spool.study_folder(STUDY) / view.current.folder
+    assert house.books.ledger.remove_result(view.current.key, house.now + timedelta(days=90), house.now)
+    for path in folder.iterdir():
+        if path.name != "manifest.json":
+            path.unlink()
+    assert house.statuses() == {"completed"}
+
+
+def test_a_series_that_waits_to_be_read_again_says_so(house: House) -> None:
+    house.send(1)
+    house.run()
+    house.books.ledger.requeue(1, by="anna", why="new rules", now=house.now)
+    house.now += timedelta(seconds=3600)
+    house.assembler.turn(house.now)
+    assert house.view.study.state is StudyState.QUEUED
+    assert house.statuses() == {"waiting"}
