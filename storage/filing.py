@@ -71,7 +71,7 @@ def file_batch(tx: Transaction, arrivals: Sequence[Arrival], now: datetime) -> t
         if arrival.incoming in done:
             continue
         done.add(arrival.incoming)
-        study = touched.get(arrival.study_uid) or touched.setdefault(arrival.study_uid, _open(tx, arrival))
+        study = touched.get(arrival.study_uid) or touched.setdefault(arrival.study_uid, _open(tx, arrival, now))
         _file(tx, study, arrival, now)
     for study in touched.values():
         _tell(tx, study, now)
@@ -81,7 +81,7 @@ def file_batch(tx: Transaction, arrivals: Sequence[Arrival], now: datetime) -> t
     )
 
 
-def _open(tx: Transaction, arrival: Arrival) -> _Study:
+def _open(tx: Transaction, arrival: Arrival, now: datetime) -> _Study:
     number = tx.sql.execute(
         sa.select(studies.c.number).where(studies.c.study_uid == arrival.study_uid)
     ).scalar_one_or_none()
@@ -98,7 +98,10 @@ def _open(tx: Transaction, arrival: Arrival) -> _Study:
         )
     )
     assert made.inserted_primary_key is not None
-    return _Study(int(made.inserted_primary_key[0]), arrival.study_uid, opened=True)
+    number = int(made.inserted_primary_key[0])
+    # people and logs know a study by its number: after a rebuild it must mean no other patient's
+    tx.journal("study-opened", now, study=arrival.study_uid, number=number)
+    return _Study(number, arrival.study_uid, opened=True)
 
 
 def _file(tx: Transaction, study: _Study, arrival: Arrival, now: datetime) -> None:
@@ -342,7 +345,7 @@ def add_hold(
         return False
     tx.sql.execute(sa.insert(holds).values(study_number=study_number, reason=reason, text=text, since=now, by=by))
     tx.event("held", now, study=study_number, why=f"{reason}: {text}", who=by)
-    tx.journal("hold", now, study=study_uid, reason=reason, text=text, by=by)
+    tx.journal("hold", now, study=study_uid, number=study_number, reason=reason, text=text, by=by)
     return True
 
 

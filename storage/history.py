@@ -91,14 +91,14 @@ class Snapshot:
 
 @dataclass
 class History:
-    """The story of one study."""
+    """The story of one study. `number`: what people and logs knew it by."""
 
+    number: int | None = None
     holds: list[HoldTold] = field(default_factory=list)
     released: bool = False  # a person cleared holds once: what was doubted was looked at
     identity: str = ""
-    identity_at: datetime | None = None
+    asked: bool = False  # a person asked for something after the last commit or end: a requeue, another identity
     requeue: tuple[str, str] | None = None
-    requeue_at: datetime | None = None
     commits: dict[str, Commit] = field(default_factory=dict)
     deliveries: dict[DeliveryKey, DeliveryTold] = field(default_factory=dict)
     taken: list[Taken] = field(default_factory=list)
@@ -136,8 +136,21 @@ def read_history(entries: Iterable[Entry]) -> Journalled:
     for entry in ours:
         study = entry.fields.get("study") or study_of.get(entry.fields.get("result", ""))
         history = told.studies.setdefault(study, History()) if study else History()
+        history.number = entry.fields.get("number", history.number)
         _KINDS[entry.kind](told, history, entry, datetime.fromisoformat(entry.at))
+    _one_number_each(told)
     return told
+
+
+def _one_number_each(told: Journalled) -> None:
+    """A line whose transaction then failed may have told a number that another study got: the other keeps it."""
+    holders: dict[int, list[History]] = {}
+    for history in told.studies.values():
+        if history.number is not None:
+            holders.setdefault(history.number, []).append(history)
+    for several in holders.values():
+        for history in sorted(several, key=lambda one: len(one.told))[:-1]:
+            history.number = None
 
 
 def _hold(told: Journalled, history: History, entry: Entry, at: datetime) -> None:
@@ -151,13 +164,13 @@ def _release(told: Journalled, history: History, entry: Entry, at: datetime) -> 
     history.holds.clear()
     history.released = True
     if f["identity"] and f["identity"] != history.identity:
-        history.identity, history.identity_at = f["identity"], at
+        history.identity, history.asked = f["identity"], True
     history.told.append(Told(at, f["by"], "released", f["why"]))
 
 
 def _requeue(told: Journalled, history: History, entry: Entry, at: datetime) -> None:
     f = entry.fields
-    history.requeue, history.requeue_at = (f["by"], f["why"]), at
+    history.requeue, history.asked = (f["by"], f["why"]), True
     history.told.append(Told(at, f["by"], "requeue", f["why"]))
 
 
@@ -179,6 +192,7 @@ def _commit(told: Journalled, history: History, entry: Entry, at: datetime) -> N
     history.snapshot = Snapshot(
         at, StudyState(f["state"]), f["status"], f["current"], f["result"], "", tuple(f["series"])
     )
+    history.asked, history.requeue = False, None
     history.told.append(Told(at, "", "written", f"revision {commit.revision}: {commit.status}"))
 
 
@@ -188,6 +202,7 @@ def _end(told: Journalled, history: History, entry: Entry, at: datetime) -> None
         at, StudyState(f["state"]), f["outcome"], f["current"], f["last"], f["to_withdraw"], tuple(f["series"])
     )
     history.listed = history.snapshot
+    history.asked, history.requeue = False, None
     history.told.append(Told(at, "", str(f["state"]), f["outcome"]))
 
 
@@ -220,7 +235,12 @@ def _resume(told: Journalled, history: History, entry: Entry, at: datetime) -> N
     told.paused.pop(entry.fields["destination"], None)
 
 
+def _opened(told: Journalled, history: History, entry: Entry, at: datetime) -> None:
+    history.told.append(Told(at, "", "opened", ""))
+
+
 _KINDS: Final = {
+    "study-opened": _opened,
     "hold": _hold,
     "release": _release,
     "requeue": _requeue,

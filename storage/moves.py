@@ -332,6 +332,7 @@ def journal_end(tx: Transaction, study_number: int, at: datetime) -> None:
         "study-end",
         at,
         study=study.study_uid,
+        number=study.number,
         state=study.state,
         outcome=study.outcome,
         revision=study.revision,

@@ -46,7 +46,7 @@ def release(tx: Transaction, study_number: int, *, by: str, why: str, now: datet
             which=f"study {study_number}",
             do=f"one of: {', '.join(keys)}",
         )
-    tx.journal("release", now, study=study.study_uid, by=by, why=why, identity=identity or "")
+    tx.journal("release", now, study=study.study_uid, number=study.number, by=by, why=why, identity=identity or "")
     tx.sql.execute(sa.delete(holds).where(holds.c.study_number == study_number))
     tx.event("released", now, study=study_number, who=by, why=f"{why} (identity {identity})" if identity else why)
     tx.sql.execute(
@@ -92,4 +92,4 @@ def requeue(tx: Transaction, study_number: int, *, by: str, why: str, now: datet
         .where(series.c.study_number == study_number, series.c.kind == "image")
         .values(attempts=0, found="", found_digest="")
     )
-    tx.journal("requeue", now, study=study.study_uid, by=by, why=why)
+    tx.journal("requeue", now, study=study.study_uid, number=study.number, by=by, why=why)

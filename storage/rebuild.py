@@ -193,7 +193,7 @@ def _fill(
     journalled = read_history(entries.entries)
     uid_of = {safe_name(uid): uid for uid in journalled.studies}
     inodes: set[int] = set()
-    for folder in spool.study_folders():
+    for folder in _in_order(spool, journalled):
         files = _files(folder, read_arrival, journalled, uid_of, inodes, summary)
         if files is None:
             continue
@@ -210,6 +210,19 @@ def _fill(
         summary.orphans += len(files.results) - restored.results
     with database.write() as sql:
         _rest(sql, spool, journalled, inodes, now, summary)
+
+
+def _in_order(spool: Spool, journalled: Journalled) -> list[Path]:
+    """Studies whose number is known first, the others by their oldest file: these get new numbers above."""
+    numbers = {safe_name(uid): history.number for uid, history in journalled.studies.items()}
+
+    def place(folder: Path) -> tuple[bool, float, str]:
+        number = numbers.get(folder.name)
+        if number is not None:
+            return False, number, folder.name
+        return True, min((path.stat().st_mtime for path in folder.glob("*/*.dcm")), default=0.0), folder.name
+
+    return sorted(spool.study_folders(), key=place)
 
 
 def _another(first: Identity, other: Identity) -> bool:

@@ -63,8 +63,10 @@ class _Study:
         times = [one.arrival.received_at for one in self.files.stored] or [
             self.history.snapshot.at if self.history.snapshot else self.now
         ]
+        known_as = {} if self.history.number is None else {"number": self.history.number}
         made = self.tx.sql.execute(
             sa.insert(studies).values(
+                **known_as,
                 study_uid=self.files.uid,
                 state=StudyState.OPEN,
                 change_no=1,
@@ -203,8 +205,6 @@ class _Study:
         """Outcome, evidence and what was found, for series whose instances are those of the last line; others are
         receiving."""
         told = {(one["uid"], one["kind"]): one for one in snapshot.series} if snapshot else {}
-        requeued = self.history.requeue_at
-        forgotten = requeued is not None and snapshot is not None and requeued > snapshot.at
         by_series = self._live()
         for key, number in self.rows.items():
             live = by_series.get(number, [])
@@ -223,7 +223,7 @@ class _Study:
                     "found": one["found"],
                     "found_digest": one["found_digest"],
                 }
-                if forgotten:
+                if self.history.requeue is not None:
                     values |= {"attempts": 0, "found": "", "found_digest": ""}
             if values:
                 self.tx.sql.execute(sa.update(series).where(series.c.id == number).values(**values))
@@ -265,17 +265,18 @@ class _Study:
         snapshot = self.history.snapshot
         current = snapshot.current if snapshot is not None else ""
         values: dict[str, Any] = {"current_key": current if current in self.keys else None}
-        asked = self._asked_since(snapshot)
         by_series = self._live()
         images = {uid: number for (uid, kind), number in self.rows.items() if kind == "image"}
         live = {uid: digest_of(by_series[number]) for uid, number in images.items() if number in by_series}
         if images and not live:
             values |= {"state": StudyState.WITHDRAWN, "outcome": "withdrawn", "ended_at": self.now}
-        elif snapshot is not None and not asked and snapshot.state in AT_REST and self._same(snapshot, live):
+        elif (
+            snapshot is not None and not self.history.asked and snapshot.state in AT_REST and self._same(snapshot, live)
+        ):
             values |= self._at_rest(snapshot, current if current in self.keys else "")
-        elif asked:
+        elif self.history.asked:
             values["by_person"] = True
-        if self.history.requeue is not None and asked and "state" not in values:
+        if self.history.requeue is not None and "state" not in values:
             values |= {"requeue_by": self.history.requeue[0], "requeue_why": self.history.requeue[1]}
         values["to_withdraw"] = self._to_withdraw(snapshot, values.get("state", StudyState.OPEN))
         self.tx.sql.execute(sa.update(studies).where(studies.c.number == self.number).values(**values))
@@ -287,12 +288,6 @@ class _Study:
     def _same(self, snapshot: Snapshot, live: Mapping[str, str]) -> bool:
         last = self.keys[-1] if self.keys else ""
         return snapshot.last == last and live == snapshot.images()
-
-    def _asked_since(self, snapshot: Snapshot | None) -> bool:
-        """A person asked for something after the last commit or end: a requeue, another identity."""
-        since = snapshot.at if snapshot is not None else None
-        asked = [at for at in (self.history.requeue_at, self.history.identity_at) if at is not None]
-        return any(since is None or at > since for at in asked)
 
     def _at_rest(self, snapshot: Snapshot, current: str) -> dict[str, Any]:
         values: dict[str, Any] = {"outcome": snapshot.outcome, "changed_at": snapshot.at, "chosen_at": snapshot.at}

@@ -187,6 +187,7 @@ def journal_commit(tx: Transaction, key: str) -> None:
         "commit",
         row.committed_at,
         study=study.study_uid,
+        number=study.number,
         state=study.state,
         result=row.key,
         revision=row.revision,

@@ -93,7 +93,7 @@ class Books:
         return self.now
 
     def lines(self, kind: str) -> list[Entry]:
-        return [entry for entry in read_all(self.folder / "journal").entries if entry.kind == kind]
+        return [entry for entry in read_all(self.journal.path.parent).entries if entry.kind == kind]
 
     def file(self, *arrivals: Arrival) -> int:
         """File a batch, return the study's number."""

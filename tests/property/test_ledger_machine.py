@@ -21,6 +21,7 @@ STUDY_MOVES = {str(move) for move in StudyMove}
 MEMORY = Path("/dev/shm")
 studies = st.sampled_from((1, 2))
 destinations = st.sampled_from(("pacs", "his"))
+WAYS = st.sampled_from(((PACS, HIS), (PACS, replace(HIS, after=("pacs",))), (PACS,), ()))
 
 
 class LedgerMachine(RuleBasedStateMachine):
@@ -35,7 +36,7 @@ class LedgerMachine(RuleBasedStateMachine):
         self.sending: list[DeliveryClaim] = []
         self.notes = 0
         for uid in STUDY_UIDS:
-            self.books.file(arrival(0, study=uid))
+            self.books.file(arrival(0, study=uid, at=self.books.later(1)))
 
     def open_books(self) -> Books:
         return Books(self.folder)
@@ -101,6 +102,26 @@ class LedgerMachine(RuleBasedStateMachine):
         with pytest.raises(Stale):
             self.ledger.choose(study, change, verdicts=[], move=StudyMove.CHOOSE, why="", now=self.books.now)
 
+    @rule(study=studies, to=WAYS)
+    def is_read(self, study: int, to: tuple[NewDelivery, ...]) -> None:
+        """The common way, in one step: most stories go through it again and again."""
+        view = self.books.view(study)
+        if view.holds:
+            self.ledger.release(study, by="me", why="", now=self.books.now, identity="p1")
+        if study in self.ledger.open_studies(self.books.now) and any(row.instances for row in view.series):
+            self.books.choose(study)
+        while (claim := self.ledger.claim_study("worker", 60, self.books.now, attempts_max=3)) is not None:
+            view = self.books.view(claim.study_number)
+            self.books.commit(claim, to, digest=digest(view), identity=view.study.identity_chosen or "p1")
+
+    @rule(destination=destinations)
+    def is_sent(self, destination: str) -> None:
+        """The other common way."""
+        claim = self.books.due(destination)
+        if claim is not None:
+            self.ledger.connected(claim, self.books.now)
+            self.ledger.answered(claim, "", self.books.now)
+
     # worker
     @rule()
     def claims_a_study(self) -> None:
@@ -117,7 +138,7 @@ class LedgerMachine(RuleBasedStateMachine):
         what=st.sampled_from(
             ("commit", "commit", "commit", "start", "found", "fail", "retry", "wait", "not for us", "as before")
         ),
-        to=st.sampled_from(((PACS, HIS), (PACS, replace(HIS, after=("pacs",))), (PACS,), ())),
+        to=WAYS,
     )
     def works(self, data: st.DataObject, what: str, to: tuple[NewDelivery, ...]) -> None:
         claim = data.draw(st.sampled_from(self.claims))

@@ -300,6 +300,16 @@ def test_a_rebuild_twice_is_the_same_ledger(house: House) -> None:
     assert again.results == once.results
 
 
+def test_a_number_means_the_same_study_for_ever(house: House) -> None:
+    """`release 41` must never reach another patient's study."""
+    uids = ["1.2.840.9", "1.2.840.1", "1.2.840.5"]
+    for uid in uids:
+        house.file(arrival(1, study=uid))
+    house.burn()
+    assert [house.view(number).study.study_uid for number in (1, 2, 3)] == uids
+    assert house.file(arrival(1, study="1.2.840.7")) == 4
+
+
 def test_an_empty_spool_needs_no_rebuild(tmp_path: Path) -> None:
     database, summary = open_or_rebuild(
         tmp_path / "ledger.sqlite", Spool(tmp_path / "spool"), read_arrival, read_result, NOON
@@ -383,4 +393,4 @@ def test_the_journal_speaks_json_that_others_can_read(house: House) -> None:
     house.read(to=[PACS])
     house.send()
     lines = [json.loads(line) for path in house.spool.journal.glob("*.jsonl") for line in path.read_text().splitlines()]
-    assert [line["kind"] for line in lines] == ["commit", "delivery-start", "delivery-end", "study-end"]
+    assert [line["kind"] for line in lines] == ["study-opened", "commit", "delivery-start", "delivery-end", "study-end"]
