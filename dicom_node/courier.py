@@ -124,7 +124,10 @@ class Courier:
                 why="the destination that it follows has not taken its part in time",
             )
         try:
-            self._deliver(claim)
+            if claim.delivery.attempts >= self._rules.attempts_max:  # each cut off: by a dead courier, or by its lease
+                self._bury(claim, claim.delivery.last_error, "too many attempts", None)
+            else:
+                self._deliver(claim)
         except StorageError as lost:
             event("delivery.lost", logging.WARNING, delivery=claim.delivery.number, why=lost.what)
         return 1
@@ -202,15 +205,7 @@ class Courier:
         error = _short(str(fault.what) if isinstance(fault, NodeError) else f"{type(fault).__name__}: {fault}")
         # what a peer says may name a patient: it is kept in the ledger, never logged
         if final or attempts >= self._rules.attempts_max:
-            self._ledger.give_up(claim, error, now, may_have=may_have)
-            alarm(
-                "delivery_dead",
-                study=claim.delivery.study_number,
-                delivery=claim.delivery.number,
-                destination=self._channel.name,
-                attempts=attempts,
-                why="refused for good" if final else "too many attempts",
-            )
+            self._bury(claim, error, "refused for good" if final else "too many attempts", may_have)
             return
         self._ledger.back_off(
             claim,
@@ -228,6 +223,16 @@ class Courier:
             destination=self._channel.name,
             attempts=attempts,
             error=type(fault).__name__,
+        )
+
+    def _bury(self, claim: DeliveryClaim, error: str, why: str, may_have: bool | None) -> None:
+        self._ledger.give_up(claim, error, self._clock(), may_have=may_have)
+        alarm(
+            "delivery_dead",
+            study=claim.delivery.study_number,
+            delivery=claim.delivery.number,
+            destination=self._channel.name,
+            why=why,
         )
 
     def _wait_s(self, failures: int) -> float:

@@ -160,3 +160,17 @@ def test_a_fault_that_nobody_thought_of_costs_its_delivery_an_attempt_and_ends_n
     assert only(books)[0] is DeliveryState.DEAD
     assert "nobody thought of this" in books.view().deliveries[0].last_error
     assert books.state() is StudyState.UNDELIVERED
+
+
+def test_a_delivery_whose_courier_is_cut_off_each_time_is_dead_at_last(books: Books, spool: Spool) -> None:
+    ready(books, spool)
+    for _ in range(3):
+        books.start()
+        books.ledger.expire_leases(books.later(3600))
+    line = Line("ok")
+    assert courier(line, books, spool).turn() == 1
+    assert only(books)[0] is DeliveryState.DEAD
+    assert not line.sent
+    assert books.ledger.replay(by="anna", why="the network is mended", now=books.now, destination="pacs") == 1
+    assert courier(line, books, spool).turn() == 1
+    assert only(books)[0] is DeliveryState.SENT
