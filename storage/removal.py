@@ -50,17 +50,24 @@ def _may_go(before: datetime) -> sa.ColumnElement[bool]:
     return sa.and_(ended, s.ended_at < before, s.to_withdraw == "", ~held, ~waiting)
 
 
+def _images_may_go(before: datetime) -> sa.ColumnElement[bool]:
+    """Not those that came again since: they are kept once more, for a requeue."""
+    return sa.and_(_may_go(before), studies.c.last_at < before)
+
+
 def images_to_remove(tx: Transaction, before: datetime, limit: int) -> list[int]:
     """Studies with images on disk that may go, longest ended first."""
     kept = sa.exists().where(instances.c.study_number == studies.c.number, instances.c.gone.is_(sa.false()))
-    asked = sa.select(studies.c.number).where(_may_go(before), kept).order_by(studies.c.ended_at, studies.c.number)
+    asked = (
+        sa.select(studies.c.number).where(_images_may_go(before), kept).order_by(studies.c.ended_at, studies.c.number)
+    )
     return list(tx.sql.execute(asked.limit(limit)).scalars())
 
 
 def remove_images(tx: Transaction, study_number: int, before: datetime, now: datetime) -> tuple[str, ...]:
     """Mark the images of a study that still may go; their files."""
-    proof = sa.select(studies.c.number).where(studies.c.number == study_number, _may_go(before)).with_for_update()
-    if tx.sql.execute(proof).first() is None:
+    still = sa.select(studies.c.number).where(studies.c.number == study_number, _images_may_go(before))
+    if tx.sql.execute(still.with_for_update()).first() is None:
         return ()
     kept = sa.and_(instances.c.study_number == study_number, instances.c.gone.is_(sa.false()))
     files = tuple(tx.sql.execute(sa.select(instances.c.file).where(kept).order_by(instances.c.id)).scalars())

@@ -159,3 +159,14 @@ def test_the_ledger_stays_open_to_others_meanwhile(house: House) -> None:
         sql.exec_driver_sql("SELECT count(*) FROM studies")
         house.sweep(hours=73)
     second.close()
+
+
+def test_images_that_came_again_are_kept_as_long_once_more(house: House) -> None:
+    """A person had them sent again for a requeue; the next sweep must not take them away."""
+    house.file(arrival(1))
+    house.read()
+    assert house.sweep(hours=73).images == 1
+    again = house.books.later(80 * 3600)
+    house.file(replace(arrival(1), incoming="a2-1.dcm", verdict="duplicate", received_at=again))
+    assert house.sweep(hours=1).images == 0
+    assert house.sweep(hours=73).images == 1
