@@ -157,11 +157,11 @@ class Worker:
         """End the children."""
         self._room.close()
 
-    def _tick(self) -> None:
-        """Feed the watchdog, renew the lease. Raises LostLease."""
+    def _tick(self, *, renew: bool = False) -> None:
+        """Feed the watchdog, renew the lease (`renew`: in any case). Raises LostLease."""
         self._alive()
         job = self._job
-        if job is None or time.monotonic() - job.heard < self._settings.read.lease_s / 4:
+        if job is None or (not renew and time.monotonic() - job.heard < self._settings.read.lease_s / 4):
             return
         if not self._ledger.heartbeat(job.claim, self._settings.read.lease_s, self._clock()):
             raise LostLease(what="the study changed, or the lease ran out", which=f"study {job.claim.study_number}")
@@ -217,6 +217,9 @@ class Worker:
                 return with_left_out(load_reading(out), left_out)
             except UnreadableReading:
                 out.unlink()
+        # a disk that is full is no fault of the series: it must not cost an attempt
+        volume = sum(2 * (s.header.rows or 0) * (s.header.columns or 0) * s.header.frames for s in sources)
+        self._spool.check_reserve(min(volume, self._settings.read.decoder_mib_max * 2**20))
         attempt = self._ledger.start_series(claim, row.id, self._clock())
         if attempt > self._settings.read.attempts_max:
             self._quarantine(claim, row, chosen, attempt - 1)
@@ -286,6 +289,7 @@ class Worker:
         key = key_of(request, self._settings)
         whole = complete_result(folder / "results", key)
         self._spool.check_reserve()
+        self._tick(renew=True)  # nothing renews it while the files are written
         published = (
             load_published(whole)
             if whole

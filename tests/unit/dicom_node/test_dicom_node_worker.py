@@ -256,3 +256,14 @@ def test_a_series_that_waits_to_be_read_again_says_so(house: House) -> None:
     house.assembler.turn(house.now)
     assert house.view.study.state is StudyState.QUEUED
     assert house.statuses() == {"waiting"}
+
+
+def test_a_full_disk_costs_a_series_no_attempt(house: House, monkeypatch: pytest.MonkeyPatch) -> None:
+    house.send(1)
+    with monkeypatch.context() as full:
+        full.setattr(house.spool, "disk", Disk(free_mib_min=10**9, used_max=0.9999, alarm_used=0.9999, reserve_mib=1))
+        house.run(6)
+    assert house.view.study.state is StudyState.QUEUED
+    assert (house.view.study.attempts, house.view.series[0].attempts, house.room.asked) == (0, 0, [])
+    house.run()
+    assert house.outcomes() == {"1": "read"}
