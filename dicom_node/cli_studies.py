@@ -108,9 +108,14 @@ def requeue(study: str, by: str, why: str) -> int:
     with node_here("cli") as node:
         row = study_of(node, study)
         view = node.ledger.view(row.number)
-        if any(i.gone for s in view.series for i in s.instances) or not any(
-            s.instances for s in view.series if s.kind == "image"
-        ):
+        images = [i for s in view.series if s.kind == "image" for i in s.instances]
+        if not images:
+            raise Precondition(
+                "it has no images that could be read: none came, or all were withdrawn",
+                f"study {row.number}",
+                f"see `dicom-node status --why {row.number}`",
+            )
+        if any(i.gone for i in images):
             raise Precondition(
                 "its images are no longer in the spool (retention.images_h)",
                 f"study {row.number}",
@@ -122,7 +127,8 @@ def requeue(study: str, by: str, why: str) -> int:
             )
             return 0
         node.ledger.requeue(row.number, by=by, why=why, now=utc_now())
-        click.echo(f"study {row.number} is chosen from and read again")
+        held = f"; it is held, so first `dicom-node release {row.number}`" if view.holds else ""
+        click.echo(f"study {row.number} is chosen from and read again{held}")
     return 0
 
 
