@@ -19,7 +19,7 @@ from config.errors import NodeError
 from config.settings import Ehr, Pacs, Settings
 from dicom_node.errors import NoAnswer, NotReached, Refused
 from dicom_node.logs import alarm, event
-from dicom_node.net.scu import Sender
+from dicom_node.net.scu import BYTES_S_MIN, Sender
 from hl7 import client
 from hl7 import errors as hl7_errors
 from hl7.ack import AnswerKind
@@ -139,10 +139,16 @@ class Courier:
         def connected() -> None:
             if time.monotonic() - started > self._rules.lease_s:
                 raise NotReached(what="connecting took longer than the lease", which=self._channel.name)
+            # as long as a slow line may take for these files, so that another does not send them beside us
+            lease_s = self._rules.lease_s + sum(self._rules.timeout_s + f.stat().st_size / BYTES_S_MIN for f in files)
+            if not self._ledger.extend_delivery(claim, lease_s, self._clock()):
+                raise NotReached(what="the lease was lost while connecting", which=self._channel.name)
             self._ledger.connected(claim, self._clock())
 
+        files: list[Path] = []
         try:
-            said = self._channel.send(self._files(claim), claim.delivery.control_id, connected)
+            files += self._files(claim)
+            said = self._channel.send(files, claim.delivery.control_id, connected)
         except Corrupt as corrupt:
             self._ledger.give_up(claim, str(corrupt), self._clock(), may_have=False)
             alarm("delivery_dead", delivery=number, destination=self._channel.name, why=str(corrupt))

@@ -71,9 +71,9 @@ def _still_rejected(copy: InstanceRow, person: Identity) -> bool:
 
 
 def _move(source: Path, target: Path) -> None:
-    """Move a rejected file, durably. Can be repeated."""
+    """Move a rejected file, durably. Can be repeated: what has the source's name after that came later and stays."""
     make_folder(target.parent)
-    if source.exists():
+    if source.exists() and not target.exists():
         os.rename(source, target)
         fsync_folder(target.parent)
         fsync_folder(source.parent)
