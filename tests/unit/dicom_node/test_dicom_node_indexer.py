@@ -98,7 +98,7 @@ def desk(tmp_path: Path) -> Iterator[Desk]:
 def test_an_image_that_comes_back_after_its_retention_is_kept_once_more(desk: Desk) -> None:
     desk.send(1)
     desk.turn()
-    ledger, later = desk.books.ledger, desk.now + timedelta(hours=1)
+    ledger, later = desk.books.ledger, datetime.now(UTC) + timedelta(hours=1)  # arrivals have the time of their file
     view = desk.view
     ledger.choose(1, view.study.change_no, verdicts=[], move=StudyMove.NOT_FOR_US, why="", now=desk.now)
     (file,) = ledger.remove_images(1, later, later)
