@@ -6,6 +6,7 @@ import json
 from collections.abc import Callable, Iterable
 from typing import Any, Final
 
+from config.catalogue import find_entry
 from config.keys import as_toml, keys
 from config.settings import Settings
 
@@ -107,8 +108,15 @@ def doubts(settings: Settings) -> list[str]:
         told.append("delivery.enabled = false: shadow mode, results are kept and shown, nothing leaves")
     elif not settings.pacs and not settings.ehr:
         told.append("delivery.enabled = true, and no [[pacs]] or [[ehr]] is there to send to")
+    unmeasured = find_entry(settings.read.detector, "detector").validation == "demonstration"
+    if delivery.enabled and unmeasured and not settings.site.allow_unvalidated:
+        told.append(
+            f"site.allow_unvalidated = false: read.detector = {settings.read.detector!r} is a demonstration, its results stay here"
+        )
     if settings.oru.after and settings.oru.after_state == "committed":
-        told.append('oru.after_state = "committed": storage commitment is not asked for yet, so messages wait oru.wait_s_max')
+        told.append(
+            'oru.after_state = "committed": storage commitment is not asked for yet, so messages wait oru.wait_s_max'
+        )
     if settings.ehr and not settings.site.assigning_authority:
         told.append("site.assigning_authority is empty: patients whose images name no issuer get no message")
     if disk.alarm_used >= disk.used_max:

@@ -83,7 +83,10 @@ def test_shadow_mode_and_nowhere_to_send_are_told() -> None:
     assert any("shadow mode" in doubt for doubt in doubts(settings()))
     enabled = Delivery(enabled=True, intended_use="a trial")
     assert any("to send to" in doubt for doubt in doubts(settings(delivery=enabled)))
-    quiet = doubts(settings(delivery=enabled, pacs=[PACS], receive={"calling_ae_titles": ["PACS"]}))
+    open_door = {"delivery": enabled, "pacs": [PACS], "receive": {"calling_ae_titles": ["PACS"]}}
+    (kept_back,) = doubts(settings(**open_door))
+    assert kept_back.startswith("site.allow_unvalidated = false")
+    quiet = doubts(settings(**open_door, site={"timezone": "Europe/Zurich", "allow_unvalidated": True}))
     assert quiet == []
 
 
