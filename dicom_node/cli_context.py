@@ -70,5 +70,13 @@ def print_json(value: object) -> None:
 by_option = click.option(
     "--by", default=person, show_default="your login name", help="Who asks; kept in the ledger and the journal."
 )
-why_option = click.option("--why", required=True, help="Why; kept in the ledger and the journal.")
+
+
+def _some_words(context: click.Context, parameter: click.Parameter, value: str) -> str:
+    if not value.strip():
+        raise click.BadParameter("say why in a few words")
+    return value
+
+
+why_option = click.option("--why", required=True, callback=_some_words, help="Why; kept in the ledger and the journal.")
 json_option = click.option("--json", "as_json", is_flag=True, help="JSON for scripts.")

@@ -25,7 +25,7 @@ BAD = (StudyState.UNDELIVERED,)
 @click.option(
     "--why", "study", metavar="STUDY", help="Tell the story of one study: number, Study UID or accession number."
 )
-@click.option("--limit", default=20, show_default=True, help="Studies listed.")
+@click.option("--limit", type=click.IntRange(min=1), default=20, show_default=True, help="Studies listed.")
 @json_option
 def status(study: str | None, limit: int, as_json: bool) -> int:
     """What the node does: the latest studies, or with --why the whole story of one.

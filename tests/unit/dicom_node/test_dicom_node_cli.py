@@ -184,9 +184,10 @@ def test_what_the_node_does_not_know_is_a_mistake_of_the_command_line(node: Run)
 
 @pytest.mark.parametrize("order", ORDERS)
 def test_a_decision_needs_its_reason(order: str, node: Run) -> None:
-    result = node(order, "1")
-    assert result.exit_code == 2
-    assert "--why" in result.output
+    for arguments in ((order, "1"), (order, "1", "--why", " ")):
+        result = node(*arguments)
+        assert result.exit_code == 2
+        assert "--why" in result.output
 
 
 def test_a_destination_that_is_not_there_is_not_reached(node: Run) -> None:
