@@ -9,7 +9,7 @@ from typing import Any
 
 import pydicom
 import pytest
-from pydicom.uid import JPEGLSLossless
+from pydicom.uid import JPEGLSLossless, MRImageStorage
 
 from dicom_node.demo.phantom import write_ct_phantom
 from dicom_node.errors import NotReached, Refused
@@ -103,6 +103,40 @@ def test_a_localizer_alone_gets_no_report(busy: RunningNode, around: Hospital, s
     story = busy.until_state(uid, "done")
     assert {e["status"] for e in story["series"]} <= {"passed_over", "not_analysed"}
     assert all(e["reason"] for e in story["series"])
+
+
+def test_images_sent_as_another_class_are_set_aside(busy: RunningNode, sent: Callable[..., str]) -> None:
+    def as_mr(dataset: pydicom.Dataset) -> None:
+        dataset.SOPClassUID = dataset.file_meta.MediaStorageSOPClassUID = MRImageStorage
+
+    story = busy.until_state(sent("as-mr", as_mr, keep=lambda d: d.InstanceNumber < 20), "done")
+    assert {(e["status"], e["nodules"]) for e in story["series"]} == {("set_aside", None)}
+    assert story["study"]["deliveries"] == []
+
+
+def test_a_data_set_that_is_not_of_the_class_it_was_sent_as_ends_with_a_reason(
+    busy: RunningNode, sent: Callable[..., str]
+) -> None:
+    def lie(dataset: pydicom.Dataset) -> None:
+        dataset.file_meta.MediaStorageSOPClassUID = MRImageStorage
+
+    story = busy.until_state(sent("lies", lie, keep=lambda d: d.InstanceNumber < 20), "done")
+    assert all(e["reason"]["text"] for e in story["series"])
+
+
+def test_a_study_without_a_single_image_is_set_aside(
+    busy: RunningNode, around: Hospital, tmp_path: Path, sent: Callable[..., str]
+) -> None:
+    busy.until_state(sent("for-its-report", leave), "done")
+    report = around.objects("SR")[-1]
+    report.StudyInstanceUID, report.SOPInstanceUID = "2.25.71", "2.25.72"
+    report.file_meta.MediaStorageSOPInstanceUID = "2.25.72"
+    report.ManufacturerModelName = "somebody else's"
+    report.save_as(tmp_path / "report.dcm")
+    assert send([tmp_path / "report.dcm"], busy) == 1
+    story = busy.until_state("2.25.71", "done")
+    assert {e["status"] for e in story["series"]} == {"set_aside"}
+    assert story["study"]["deliveries"] == []
 
 
 def test_a_single_slice_ends_with_a_reason(busy: RunningNode, sent: Callable[..., str]) -> None:
