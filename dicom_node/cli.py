@@ -109,6 +109,9 @@ def cli(context: click.Context, config_file: Path | None) -> None:
                                             why did nothing come of a study?
 
     STUDY is the ledger's number, a Study Instance UID or an accession number.
+
+    Exit codes: 0 all ended well; 1 something failed, is held or dead; 2 usage or configuration; 3 refused as things stand; 4 a peer or port is
+    unavailable; 130 interrupted.
     """
     context.obj = Configured(config_file)
 
