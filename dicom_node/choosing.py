@@ -137,13 +137,10 @@ def held_by_limits(view: StudyView, settings: Settings, now: datetime) -> tuple[
     if not results or view.study.by_person:
         return None
     if len(results) >= rules.revisions_max:
-        return "revisions", f"{len(results)} results, study.revisions_max is {rules.revisions_max}"
+        return "revisions", f"changed after study.revisions_max ({rules.revisions_max}) results"
     hours = (now - results[0].committed_at).total_seconds() / 3600
     if hours > rules.revision_h_max:
-        return (
-            "late_change",
-            f"changed {hours:.0f} h after the first result, study.revision_h_max is {rules.revision_h_max:g}",
-        )
+        return "late_change", f"changed more than study.revision_h_max ({rules.revision_h_max:g} h) after the first result"
     return None
 
 

@@ -3,8 +3,10 @@
 import getpass
 import json
 import os
+import pwd
 from collections.abc import Iterator
 from contextlib import contextmanager
+from pathlib import Path
 from typing import Any
 
 import click
@@ -12,6 +14,7 @@ import click
 from config.settings import Settings
 from dicom_node.errors import Precondition, UsageFault
 from dicom_node.node import Node, open_node
+from dicom_node.places import state_folder
 from storage.errors import IllegalMove, NotFound
 from storage.rows import StudyRow
 
@@ -30,6 +33,7 @@ def node_here(who: str) -> Iterator[Node]:
     What the ledger does not know is the person's mistake (UsageFault, exit 2), what its state forbids a refusal (Precondition, exit 3).
     """
     os.umask(0o077)
+    _refuse_another_user(state_folder(settings_here()))
     node = open_node(settings_here(), who)
     try:
         yield node
@@ -39,6 +43,17 @@ def node_here(who: str) -> Iterator[Node]:
         raise Precondition(fault.what, fault.which, fault.do) from fault
     finally:
         node.close()
+
+
+def _refuse_another_user(folder: Path) -> None:
+    """What root wrote into it, the node's own user could not read any more. Raises Precondition."""
+    if not folder.exists() or folder.stat().st_uid == os.geteuid():
+        return
+    try:
+        owner = pwd.getpwuid(folder.stat().st_uid).pw_name
+    except KeyError:
+        owner = str(folder.stat().st_uid)
+    raise Precondition("the state folder belongs to another user", str(folder), f"run it as {owner}: `sudo -u {owner} dicom-node ...`")
 
 
 def study_of(node: Node, text: str) -> StudyRow:

@@ -3,7 +3,7 @@
 import click
 
 from dicom_node.cli_context import by_option, json_option, node_here, print_json, settings_here, why_option
-from dicom_node.errors import UsageFault
+from dicom_node.errors import Precondition, UsageFault
 from dicom_node.node import Node
 from dicom_node.peers import reach
 from dicom_node.places import open_spool, utc_now
@@ -80,6 +80,8 @@ def replay(number: int | None, destination: str | None, by: str, why: str) -> in
         )
     with node_here("cli") as node:
         count = node.ledger.replay(by=by, why=why, now=utc_now(), number=number, destination=_known(node, destination))
+        if number is not None and not count:
+            raise Precondition("it is not dead", f"delivery {number}", "`dicom-node deliveries list` shows its state")
         click.echo(f"{count} deliver{'y' if count == 1 else 'ies'} pending again")
     return 0
 

@@ -175,7 +175,7 @@ class Indexer:
             [sop for _, sop in header.note_references],
             code=code,
             note=header.sop_instance_uid,
-            by=marker.calling_ae if marker else "withdraw",
+            by=marker.calling_ae if marker else "withdraw" if arrival.name.startswith(WITHDRAW) else "a note",
             why=REJECTIONS[header.note_title],
             now=now,
             identity=identity_of(header),

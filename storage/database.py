@@ -52,6 +52,7 @@ class Database:
         refuse_network_file_system(path)
         self._engine = sa.create_engine(
             "sqlite+pysqlite://",
+            hide_parameters=True,  # they name patients, and an error may be logged
             creator=self._connect,
             poolclass=sa.QueuePool,
             pool_size=8,
