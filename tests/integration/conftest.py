@@ -12,6 +12,7 @@ import pytest
 from dicom_node.demo.phantom import write_ct_phantom
 from dicom_node.net.scu import Sender
 from inference.phantom import ChestPhantom, NoduleWish, chest_phantom
+from tests.peers import tools
 from tests.peers.conftest import dcentvfy, dciodvfy, dsrdump, hl7_parse, mllp_receiver, orthanc, pixelmed, storescp  # noqa: F401
 from tests.peers.tools import MllpReceiver, StoreScp
 from tests.running import RunningNode
@@ -108,9 +109,14 @@ class Hospital:
 
 
 @pytest.fixture
-def hospital(storescp: Callable[..., StoreScp], mllp_receiver: Callable[..., MllpReceiver]) -> Hospital:  # noqa: F811
-    """Both started."""
-    return Hospital(storescp("-pm"), mllp_receiver())
+def hospital(storescp: Callable[..., StoreScp], mllp_receiver: Callable[..., MllpReceiver]) -> Iterator[Hospital]:  # noqa: F811
+    """Both started; at the end, no validator has an error on anything that the PACS got."""
+    made = Hospital(storescp("-pm"), mllp_receiver())
+    yield made
+    for file in made.pacs.files():
+        assert tools.dciodvfy(file) == []
+        if pydicom.dcmread(file, stop_before_pixels=True).Modality in ("SR", "KO"):
+            assert tools.dsrdump(file) == []
 
 
 @pytest.fixture

@@ -249,9 +249,13 @@ def test_every_odd_file_that_can_be_sent_is_taken_and_answered(
     files = sorted(p for p in (shared_data / "odd").rglob("*.dcm"))
     outcome = send_files(files, Address(busy.ae_title, "127.0.0.1", busy.port), calling_ae="ODD")
     assert outcome.stored >= 100
-    assert outcome.refused == 0
+    assert (outcome.refused, outcome.stored + outcome.skipped) == (0, len(files))
     busy.until(lambda: not any((busy.folder / "state/spool/incoming").iterdir()), "all to be filed", 120)
     busy.until(lambda: _all_ended(busy), "every study to end", 240)
+    quarantined = list((busy.folder / "state/spool/unfiled").glob("*.dcm"))
+    named = json.loads(busy.command("status", "--json", "--limit", "1000", expect=None))["latest"]
+    assert len(named) > 50
+    assert all((f.with_suffix(".json")).exists() for f in quarantined), "a file was put aside without saying why"
     good = sent("after-odd", leave)
     assert read_one(busy.until_state(good, "done"))["status"] == "completed"
 
