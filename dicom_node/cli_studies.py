@@ -216,6 +216,7 @@ def _write_note(node: Node, row: StudyRow, by: str, why: str, now: datetime) -> 
     try:
         if files:
             write_note(files, Rejection.QUALITY, ResultContext(key=token, content_at=now, device=node.device()), path)
+        node.journal.append("withdraw asked", at=now, study=row.study_uid, by=by, why=why)
         node.ledger.note_event("withdraw asked", why, now, who=by, study_number=row.number)
         if gone:  # no file is left that a note could be made from: the ledger is told at once
             node.ledger.reject(row.study_uid, gone, code="withdraw", note=f"{WITHDRAW}{token}", by=by, why=why, now=now)

@@ -293,8 +293,9 @@ class Couriers:
     def stop(self, wait_s: float) -> None:
         """Finish what is on the wire, start nothing more."""
         self._stop.set()
+        deadline = time.monotonic() + wait_s
         for thread in self._threads:
-            thread.join(wait_s)
+            thread.join(max(0.0, deadline - time.monotonic()))
 
     def oldest_turn_s(self) -> float:
         """Seconds since the destination that turned longest ago; for the watchdog."""

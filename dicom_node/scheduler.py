@@ -23,6 +23,7 @@ from storage.states import DeliveryState
 
 HELD_ALARM_EVERY: Final = timedelta(minutes=5)
 FAILURE_SAID_EVERY_S: Final = 60.0
+TASK_S_MAX: Final = 900.0  # a retention sweep over a slow disk; longer is a hang
 FATAL: Final = (LedgerReplaced, LedgerMissing, LedgerCorrupt)
 
 
@@ -44,6 +45,7 @@ class Periodic:
         self._clock = clock
         self._turned = threading.Event()
         self._said: dict[tuple[str, str], float] = {}
+        self._running: dict[str, float] = {}
         self.failed: BaseException | None = None
         self._scheduler = BackgroundScheduler(
             timezone="UTC", job_defaults={"coalesce": True, "max_instances": 1, "misfire_grace_time": None}
@@ -62,13 +64,14 @@ class Periodic:
         self._scheduler.shutdown(wait=True)
 
     def turned(self) -> bool:
-        """Whether a task ended (or found its lease taken) since the last call; for the watchdog."""
+        """Whether a task ended (or found its lease taken) since the last call, and none hangs; for the watchdog."""
         was = self._turned.is_set()
         self._turned.clear()
-        return was
+        return was and all(time.monotonic() - began < TASK_S_MAX for began in list(self._running.values()))
 
     def _run(self, task: Task) -> None:
         now = self._clock()
+        self._running[task.name] = time.monotonic()
         try:
             if self._ledger.task_lease(task.name, self._owner, max(3 * task.every_s, 10.0), now):
                 task.run(now)
@@ -76,6 +79,7 @@ class Periodic:
             self.failed = gone
         except Exception as fault:  # noqa: BLE001 - one task that fails must not end the others
             self._say_failed(task, fault)
+        del self._running[task.name]
         self._turned.set()
 
     def _say_failed(self, task: Task, fault: Exception) -> None:
