@@ -1,6 +1,6 @@
 """The story of one study from its ledger rows and its result on disk: what `status --why` shows, for people and as JSON."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from datetime import datetime
 from typing import Any, Final
 
@@ -22,7 +22,7 @@ def result_of(spool: Spool, view: StudyView, row: ResultRow | None) -> Published
     return load_published(folder) if row.kind == "result" and is_whole(folder) else None
 
 
-def series_entries(spool: Spool, view: StudyView) -> list[dict[str, Any]]:
+def series_entries(spool: Spool, view: StudyView, events: Sequence[EventRow] = ()) -> list[dict[str, Any]]:
     """One entry per series received, the results beside the series that was read or its best candidate."""
     published = result_of(spool, view, view.current)
     readings = {r.series_instance_uid: r for r in published.report.readings} if published else {}
@@ -57,7 +57,7 @@ def series_entries(spool: Spool, view: StudyView) -> list[dict[str, Any]]:
                 evidence=row.evidence,
                 reading=reading,
                 results=_results(published) if here and published else (),
-                seconds=_seconds(view, row) if here else None,
+                seconds=_seconds(view, row, reading, events) if here else None,
             )
         )
     return entries
@@ -82,12 +82,18 @@ def _results(published: Published) -> list[dict[str, str]]:
     ]
 
 
-def _seconds(view: StudyView, row: SeriesRow) -> dict[str, float | None]:
+def _seconds(
+    view: StudyView, row: SeriesRow, reading: Reading | None, events: Sequence[EventRow]
+) -> dict[str, float | None]:
+    """What the ledger knows of the times beside those of the reading: `write` is what the job took besides it."""
     study, current = view.study, view.current
+    began = max((e.at for e in events if e.series_id == row.id and e.what == "reading starts"), default=None)
+    job_s = _between(began, current.committed_at) if current else None
     ended = [d.ended_at for d in view.deliveries if current and d.result_key == current.key and d.ended_at]
     return {
         "receive": _between(row.first_at, row.last_at),
         "wait": _between(row.last_at, study.chosen_at),
+        "write": round(max(job_s - sum(reading.seconds.values()), 0.0), 3) if job_s is not None and reading else None,
         "deliver": _between(current.committed_at, max(ended)) if current and ended else None,
     }
 
@@ -135,7 +141,7 @@ def story_json(spool: Spool, view: StudyView, events: tuple[EventRow, ...]) -> d
                 for e in events
             ],
         },
-        "series": series_entries(spool, view),
+        "series": series_entries(spool, view, events),
     }
 
 

@@ -230,7 +230,9 @@ def _finish(
     say: report.Progress,
 ) -> int:
     """Summary, candidates, pictures, and the table."""
-    entries = [entry for view in views for entry in series_entries(node.spool, view)]
+    entries = [
+        entry for view in views for entry in series_entries(node.spool, view, node.ledger.events(view.study.number))
+    ]
     (output / "summary.json").write_text(json.dumps({"schema_version": SCHEMA_VERSION, "series": entries}, indent=1))
     (output / "debug").mkdir()
     candidates = {uid: ranked for view in views for uid, ranked in candidates_of(node.spool, view).items()}
