@@ -221,6 +221,6 @@ def _write_note(node: Node, row: StudyRow, by: str, why: str, now: datetime) -> 
         if gone:  # no file is left that a note could be made from: the ledger is told at once
             node.ledger.reject(row.study_uid, gone, code="withdraw", note=f"{WITHDRAW}{token}", by=by, why=why, now=now)
         if files:
-            node.spool.receive(f"{WITHDRAW}{token}-1", [path.read_bytes()])
+            node.spool.receive(f"{WITHDRAW}{token}-1", [path.read_bytes()], ours=True)
     finally:
         path.unlink(missing_ok=True)

@@ -121,13 +121,19 @@ class Spool:
 
     # Incoming
 
-    def receive(self, name: str, pieces: Sequence[Bytes]) -> Path:
+    def receive(self, name: str, pieces: Sequence[Bytes], *, ours: bool = False) -> Path:
         """Keep a received object under a name that an `Association` gave; it is durable when this returns.
+
+        `ours`: a note that the node itself writes, for which the reserve of results is there.
 
         Raises:
             SpoolFull: before anything was written, or the disk filled up; nothing is left behind.
         """
-        self.check_room(sum(len(piece) for piece in pieces))
+        size = sum(len(piece) for piece in pieces)
+        if ours:
+            self.check_reserve(size)
+        else:
+            self.check_room(size)
         part, path = self.incoming / f"{name}.part", self.incoming / f"{name}.dcm"
         write_part(part, pieces)
         put_in_place(part, path)

@@ -201,3 +201,12 @@ def test_a_synced_write_replaces_a_file_whole(tmp_path: Path) -> None:
 def test_a_uid_of_the_grammar_is_its_own_name_and_another_is_hashed() -> None:
     assert safe_name("1.2.840.10008") == "1.2.840.10008"
     assert {len(safe_name(uid)) for uid in ("", "..", "a/b", "1.2.3\n", "1" * 65, "\u0661")} == {65}
+
+
+def test_a_note_of_the_node_itself_is_kept_where_an_image_is_refused(tmp_path: Path) -> None:
+    """`withdraw` works on a disk that takes no more images."""
+    free = Spool(tmp_path / "look").disk_state().free_mib
+    spool = Spool(tmp_path / "spool", Disk(free_mib_min=free + 100, used_max=1.0, reserve_mib=1000))
+    with pytest.raises(SpoolFull):
+        spool.receive("image-1", [b"an image"])
+    assert spool.receive("withdraw-1", [b"a note"], ours=True).read_bytes() == b"a note"
