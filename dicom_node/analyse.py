@@ -3,7 +3,6 @@
 The same choice, reading and results as the node's. The age of a study is not judged, and the result says so.
 """
 
-import hashlib
 import json
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
@@ -27,6 +26,7 @@ from dicom_node.worker import weights_of
 from inference.decoder import open_volume
 from inference.findings import NotRead, Reading, Reason
 from inference.selection import Choice, Found, SeriesView, choose
+from storage.disk import file_digest
 
 AGE_NOT_JUDGED: Final = "The age of the study was not judged"
 
@@ -120,7 +120,7 @@ def _sorted(
             if first is not None:
                 series.left_out.append(", ".join(differences(first.header, header)) or "a duplicate")
                 continue
-            series.sources.append(Source(header, path, hashlib.sha256(path.read_bytes()).hexdigest()))
+            series.sources.append(Source(header, path, file_digest(path)))
     finally:
         child.close()
     return studies

@@ -5,7 +5,6 @@ out counts against the destination's breaker, never against the delivery; a refu
 Past its lease, by its own monotonic clock, a courier sends nothing.
 """
 
-import hashlib
 import logging
 import random
 import threading
@@ -23,6 +22,7 @@ from dicom_node.net.scu import BYTES_S_MIN, Sender
 from hl7 import client
 from hl7 import errors as hl7_errors
 from hl7.ack import AnswerKind
+from storage.disk import file_digest
 from storage.errors import StorageError
 from storage.ledger import Ledger
 from storage.rows import DeliveryClaim
@@ -180,7 +180,7 @@ class Courier:
         for file in claim.delivery.files:
             path = self._spool.studies.parent / claim.folder / file.path
             try:
-                digest = hashlib.sha256(path.read_bytes()).hexdigest()
+                digest = file_digest(path)
             except OSError as fault:
                 raise Corrupt(f"a file of the result cannot be read: {fault.strerror}") from fault
             if digest != file.sha256:

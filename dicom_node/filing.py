@@ -1,7 +1,5 @@
 """What an instance is to this node: an image, something to set aside, our own, or a rejection note (IHE IOCM)."""
 
-import hashlib
-from pathlib import Path
 from typing import Final, Literal
 
 from dicom_node.net.conformance import is_read
@@ -27,9 +25,3 @@ def kind_of(header: Header, incoming: str) -> Kind:
     if is_ours(header.model):
         return "own"
     return "image" if is_read(header.sop_class_uid) else "set_aside"
-
-
-def file_digest(path: Path) -> str:
-    """SHA-256 of a stored file."""
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()

@@ -17,12 +17,13 @@ from typing import Literal
 from config.settings import Settings
 from dicom_node.choosing import header_of
 from dicom_node.errors import UnreadableHeader
-from dicom_node.filing import REJECTIONS, TAKE_BACK, WITHDRAW, file_digest, kind_of
+from dicom_node.filing import REJECTIONS, TAKE_BACK, WITHDRAW, kind_of
 from dicom_node.header_child import HeaderChild
 from dicom_node.identity import differences, doubts, filled, identity_of
 from dicom_node.logs import alarm, event
 from inference.headers import Header
 from storage import spool as spools
+from storage.disk import file_digest
 from storage.errors import NameTaken, StorageError
 from storage.ledger import Ledger
 from storage.rows import Arrival, Identity, InstanceRow, TombstoneRow

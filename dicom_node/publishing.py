@@ -27,6 +27,7 @@ from inference.findings import NotRead, Reading, Reason, Report
 from inference.headers import Header
 from inference.kept import report_from_json, report_to_json
 from inference.matching import match, vanished
+from storage.disk import file_digest
 from storage.rows import FileRef, Identity, NewDelivery, NewResult
 from storage.spool import fsync_folder, write_synced
 
@@ -316,7 +317,7 @@ def _manifest(
         {
             "kind": "oru",
             "path": name,
-            "sha256": hashlib.sha256((folder / name).read_bytes()).hexdigest(),
+            "sha256": file_digest(folder / name),
             "size": (folder / name).stat().st_size,
             "destination": destination,
             "control_id": control_id(key, destination),

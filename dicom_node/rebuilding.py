@@ -10,13 +10,14 @@ from datetime import UTC, datetime
 from pathlib import Path
 
 from config.settings import Settings
-from dicom_node.filing import file_digest, kind_of
+from dicom_node.filing import kind_of
 from dicom_node.header_child import HeaderChild
 from dicom_node.identity import doubts, identity_of
 from dicom_node.logs import alarm
 from dicom_node.places import state_folder
 from dicom_node.publishing import MANIFEST, deliveries_of, result_row
 from storage.database import Database, sqlite_path
+from storage.disk import file_digest
 from storage.rebuild import RebuildSummary, open_or_rebuild, rebuild
 from storage.rows import Arrival, Identity, KeptResult
 from storage.spool import Spool

@@ -6,6 +6,7 @@ nothing otherwise).
 """
 
 import errno
+import hashlib
 import os
 import signal
 import threading
@@ -55,6 +56,12 @@ def disk_state(folder: Path) -> DiskState:
     used = answer.f_blocks - answer.f_bfree
     usable = used + answer.f_bavail
     return DiskState(free_mib=answer.f_bavail * answer.f_frsize // 2**20, used_share=used / usable if usable else 1.0)
+
+
+def file_digest(path: Path) -> str:
+    """SHA-256 (hex) of a stored file, read in pieces."""
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 def fsync_folder(folder: Path) -> None:

@@ -1,9 +1,9 @@
 """Whether ledger and spool agree: every file that the ledger names is there, whole, and every result has its manifest."""
 
-import hashlib
 from collections.abc import Iterator
 from pathlib import Path
 
+from storage.disk import file_digest
 from storage.ledger import Ledger
 from storage.spool import Spool
 
@@ -27,7 +27,7 @@ def verify_spool(spool: Spool, ledger: Ledger) -> Iterator[str]:
 
 def _file(path: Path, sha256: str, what: str) -> Iterator[str]:
     try:
-        if hashlib.sha256(path.read_bytes()).hexdigest() != sha256:
+        if file_digest(path) != sha256:
             yield f"{what}: {path.name} is not what was filed"
     except OSError as fault:
         yield f"{what}: {path.name}: {fault.strerror}"
