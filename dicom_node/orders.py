@@ -6,6 +6,7 @@ result's own: stable for a study and a patient, never the accession (design: wor
 
 import hashlib
 from collections.abc import Sequence
+from dataclasses import dataclass
 from datetime import datetime
 from zoneinfo import ZoneInfo
 
@@ -15,6 +16,22 @@ from inference.headers import Header
 from storage.rows import Identity
 
 _SEX = {"M": "M", "F": "F", "O": "O"}
+
+
+@dataclass(frozen=True)
+class Parties:
+    """Whom and what a result is about, from the headers of the instances that it is made from."""
+
+    person: Identity
+    patient: Patient
+    order: Order
+    study: StudyRef
+
+
+def parties_in(headers: Sequence[Header], default_authority: str, zone: ZoneInfo) -> Parties:
+    """Those of these headers; where values differ the first counts."""
+    person = person_of(headers)
+    return Parties(person, patient_of(person, default_authority), order_of(headers, person), study_of(headers, zone))
 
 
 def person_of(headers: Sequence[Header]) -> Identity:

@@ -15,7 +15,7 @@ from zoneinfo import ZoneInfo
 
 from config.load import digest
 from config.settings import Settings
-from dicom_node.orders import order_of, patient_of, person_of, study_of
+from dicom_node.orders import Parties, parties_in
 from dicom_node.results.context import Device, OrderNumbers, ResultContext, Written
 from dicom_node.results.seg import write_seg
 from dicom_node.results.sr import write_sr
@@ -28,7 +28,7 @@ from inference.headers import Header
 from inference.kept import report_from_json, report_to_json
 from inference.matching import match, vanished
 from storage.disk import file_digest
-from storage.rows import FileRef, Identity, NewDelivery, NewResult
+from storage.rows import FileRef, NewDelivery, NewResult
 from storage.spool import fsync_folder, write_synced
 
 MANIFEST: Final = "manifest.json"
@@ -113,9 +113,9 @@ def key_of(request: Request, settings: Settings) -> str:
     instances = [
         (s.header.sop_instance_uid, s.sha256) for s in request.sources if s.header.sop_instance_uid in read or not read
     ]
-    person = person_of([s.header for s in request.sources])
-    order = order_of([s.header for s in request.sources], person)
-    identity = json.dumps([list(vars(person).values()), order.accession_number, order.placer_number])
+    parties = _parties(request, settings)
+    order = parties.order
+    identity = json.dumps([list(vars(parties.person).values()), order.accession_number, order.placer_number])
     reason = request.reason or next((r.reason for r in request.readings if r.reason), None)
     return result_key(
         kind="result",
@@ -165,16 +165,14 @@ def publish(request: Request, folder: Path, settings: Settings) -> Published:
     key = key_of(request, settings)
     report = _numbered(_report(request), key, request.previous)
     files = {s.header.sop_instance_uid: s.path for s in request.sources}
-    headers = _headers_read(request)
-    person = person_of(headers)
-    order = order_of(headers, person)
+    parties = _parties(request, settings)
     context = ResultContext(
         key=key,
         content_at=request.content_at,
         device=request.device,
         revision=request.revision,
         predecessor=request.previous.sent_sr if request.previous else None,
-        order=OrderNumbers(accession=order.accession_number, placer=order.placer_number),
+        order=OrderNumbers(accession=parties.order.accession_number, placer=parties.order.placer_number),
         settings_sha256=settings_digest(settings),
     )
     written: list[Written] = []
@@ -186,26 +184,27 @@ def publish(request: Request, folder: Path, settings: Settings) -> Published:
             segs[reading.series_instance_uid] = seg.path
     sr = write_sr(report, files, segs, context, folder / "sr.dcm")
     written.append(sr)
-    messages, no_oru = _messages(request, report, key, sr.sop_instance_uid, folder, settings)
+    messages, no_oru = _messages(request, report, parties, key, sr.sop_instance_uid, folder, settings)
     write_synced(folder / REPORT, json.dumps(report_to_json(report)).encode())
     write_synced(
         folder / CANDIDATES,
         json.dumps({r.series_instance_uid: [vars(c) for c in r.candidates] for r in report.readings}).encode(),
     )
-    manifest = _manifest(request, report, key, written, messages, no_oru, settings)
+    manifest = _manifest(request, report, parties, key, written, messages, no_oru, settings)
     write_synced(folder / MANIFEST, json.dumps(manifest, indent=1).encode())
     fsync_folder(folder)
     fsync_folder(folder.parent)
     return Published(key, folder, report, manifest, no_oru)
 
 
-def _headers_read(request: Request) -> list[Header]:
-    """Headers of what was read first, so that patient and order are theirs; of anything when nothing was."""
+def _parties(request: Request, settings: Settings) -> Parties:
+    """Patient, order and study of what was read first; of anything when nothing was. In any order of arrival the same."""
     read = {r.series_instance_uid for r in request.readings}
-    return sorted(
+    headers = sorted(
         (s.header for s in request.sources),
         key=lambda h: (h.series_instance_uid not in read, h.instance_number or 0, h.sop_instance_uid),
     )
+    return parties_in(headers, settings.site.assigning_authority, ZoneInfo(settings.site.timezone))
 
 
 def _numbered(report: Report, key: str, previous: Previous | None) -> Report:
@@ -228,20 +227,15 @@ def used_numbers(report: Report, previous: Previous | None) -> int:
 
 
 def _messages(
-    request: Request, report: Report, key: str, sr_uid: str, folder: Path, settings: Settings
+    request: Request, report: Report, parties: Parties, key: str, sr_uid: str, folder: Path, settings: Settings
 ) -> tuple[dict[str, str], str]:
     """ORU files by destination, and why there is none."""
-    headers = _headers_read(request)
-    person = person_of(headers)
-    patient = patient_of(person, settings.site.assigning_authority)
     if not settings.ehr:
         return {}, "no [[ehr]] is configured"
-    if not patient.patient_id:
+    if not parties.patient.patient_id:
         return {}, "the images have no Patient ID"
-    if not patient.authority:
+    if not parties.patient.authority:
         return {}, "the images name no Issuer of Patient ID, and site.assigning_authority is not set"
-    zone = ZoneInfo(settings.site.timezone)
-    order, study = order_of(headers, person), study_of(headers, zone)
     previous = request.previous.report if request.previous else None
     gone = vanished(previous.nodules, report.nodules) if previous else ()
     files, faults = {}, []
@@ -252,9 +246,9 @@ def _messages(
         try:
             message = render_oru(
                 report,
-                patient,
-                order,
-                study,
+                parties.patient,
+                parties.order,
+                parties.study,
                 oru=settings.oru,
                 ehr=ehr,
                 control_id=control_id(key, ehr.name),
@@ -271,15 +265,13 @@ def _messages(
     return files, "" if files else "; ".join(faults)
 
 
-def message_context(request: Request, settings: Settings) -> dict[str, Any]:
+def message_context(parties: Parties) -> dict[str, Any]:
     """Patient, order and study of the messages, kept so that a withdrawal takes back under the very same."""
-    headers = _headers_read(request)
-    person = person_of(headers)
-    study = study_of(headers, ZoneInfo(settings.site.timezone))
+    observed_at = parties.study.observed_at
     return {
-        "patient": vars(patient_of(person, settings.site.assigning_authority)),
-        "order": vars(order_of(headers, person)),
-        "study": {**vars(study), "observed_at": study.observed_at.isoformat() if study.observed_at else None},
+        "patient": vars(parties.patient),
+        "order": vars(parties.order),
+        "study": {**vars(parties.study), "observed_at": observed_at.isoformat() if observed_at else None},
     }
 
 
@@ -293,6 +285,7 @@ def parties_of(context: Mapping[str, Any]) -> tuple[Patient, Order, StudyRef]:
 def _manifest(
     request: Request,
     report: Report,
+    parties: Parties,
     key: str,
     written: Sequence[Written],
     messages: Mapping[str, str],
@@ -325,7 +318,6 @@ def _manifest(
         for destination, name in messages.items()
     ]
     leaves = may_leave(settings, report)
-    person: Identity = person_of(_headers_read(request))
     return {
         "format": 1,
         "key": key,
@@ -336,12 +328,12 @@ def _manifest(
         "status": str(report.status),
         "choice_digest": request.choice_digest,
         "identity_key": request.identity_key,
-        "identity": vars(person),
+        "identity": vars(parties.person),
         "used_numbers": used_numbers(report, request.previous),
         "content_at": request.content_at.isoformat(),
         "software": report.software,
         "no_oru": no_oru,
-        "message": message_context(request, settings),
+        "message": message_context(parties),
         "inputs_digest": inputs_digest(
             request.choice_digest, request.weights, settings, request.device.software_version
         ),
