@@ -6,7 +6,6 @@ period, a longer one after an abort, never while `incoming/` holds files that ca
 """
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 from datetime import datetime, timedelta
 
 from config.settings import Settings
@@ -20,28 +19,21 @@ from storage.spool import Spool
 from storage.states import SeriesState, StudyMove
 
 
-@dataclass(frozen=True)
-class Evidence:
-    """Why a series is taken for complete."""
-
-    text: str
-
-
 def evidence_of(
     row: SeriesRow, study_changed_at: datetime, oldest_incoming: datetime | None, settings: Settings, now: datetime
-) -> Evidence | None:
-    """The evidence that a series is complete, or None while it is not."""
+) -> str:
+    """The evidence that a series is complete, "" while it is not."""
     rules = settings.assembly
     if not row.quiet_only and _proved(row, settings, now):
-        return Evidence("associations released, geometry and numbering without a gap")
+        return "associations released, geometry and numbering without a gap"
     aborted = any(a.outcome == "aborted" for a in row.associations)
     quiet_s = rules.aborted_quiet_s if aborted else rules.quiet_s
     ends = row.last_at + timedelta(seconds=quiet_s)
     if now >= ends and (oldest_incoming is None or oldest_incoming > ends):
-        return Evidence(f"quiet for {quiet_s:g} s" + (" after an abort" if aborted else ""))
+        return f"quiet for {quiet_s:g} s" + (" after an abort" if aborted else "")
     if now >= max(row.first_at, study_changed_at) + timedelta(seconds=rules.wait_s_max):
-        return Evidence(f"waited {rules.wait_s_max:g} s")
-    return None
+        return f"waited {rules.wait_s_max:g} s"
+    return ""
 
 
 def _proved(row: SeriesRow, settings: Settings, now: datetime) -> bool:
@@ -82,12 +74,10 @@ class Assembler:
         completed = False
         for row in _waiting(view.series):
             evidence = evidence_of(row, view.study.changed_at, oldest_incoming, self._settings, now)
-            if evidence is not None:
-                if not self._ledger.complete_series(number, row.id, row.version, evidence.text, now):
+            if evidence:
+                if not self._ledger.complete_series(number, row.id, row.version, evidence, now):
                     return 0  # it grew while we looked
-                event(
-                    "series.complete", study=number, series=row.id, instances=len(row.instances), evidence=evidence.text
-                )
+                event("series.complete", study=number, series=row.id, instances=len(row.instances), evidence=evidence)
                 completed = True
         if completed:
             view = self._ledger.view(number)

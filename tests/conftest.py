@@ -1,11 +1,12 @@
 """What tests share: the data folder, programs that are not ours. Missing ones skip at a desk and fail in CI."""
 
 import os
-import shutil
 from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+
+from tests.peers.tools import PeerMissing, program
 
 REPOSITORY = Path(__file__).resolve().parents[1]
 
@@ -36,9 +37,10 @@ def peer_program() -> Callable[[str], str]:
     """`peer_program("storescu")` is the path of a program that is not ours."""
 
     def find(name: str) -> str:
-        path = shutil.which(name) or shutil.which(name, path="/usr/sbin:/sbin")
-        if path is None:
-            missing(f"the program {name}")
-        return str(path)
+        try:
+            return program(name)
+        except PeerMissing as error:
+            missing(str(error))
+            raise
 
     return find

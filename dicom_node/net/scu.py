@@ -234,7 +234,7 @@ def _keep_answers(association: Any) -> None:
     """Leave answers to who asked for them.
 
     pynetdicom's own loop beside us looks for requests of the peer. `send_*` pauses it, but a loop that was just let go (by the end of the
-    last `send_*`) runs once more, and under load it then takes the answer to the next request and drops it: about one in 1,500. We serve no
+    last `send_*`) runs once more, and under load it then takes the answer to the next request and drops it. We serve no
     requests on these associations, so that loop gets nothing.
     """
     taken = association.dimse.get_msg

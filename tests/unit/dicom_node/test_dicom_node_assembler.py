@@ -88,8 +88,7 @@ RELEASED = AssociationRow("a", "PACS", "released", 100, 100)
 
 def evidence(row: SeriesRow, after_s: float, oldest_incoming_s: float | None = None) -> str:
     oldest = NOON + timedelta(seconds=oldest_incoming_s) if oldest_incoming_s is not None else None
-    found = evidence_of(row, NOON, oldest, SETTINGS, NOON + timedelta(seconds=after_s))
-    return found.text if found else ""
+    return evidence_of(row, NOON, oldest, SETTINGS, NOON + timedelta(seconds=after_s))
 
 
 def test_released_associations_and_no_gap_prove_a_series_after_a_short_quiet() -> None:
