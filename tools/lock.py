@@ -37,7 +37,8 @@ def main() -> None:
     """Write both files."""
     project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
     runtime = closure(project["dependencies"])
-    dev = closure(project["optional-dependencies"]["dev"])
+    extras = project["optional-dependencies"]
+    dev = closure([*extras["dev"], *extras["learn"]])
     head = "# Made by `make lock`; torch is not here, see the Makefile.\n"
     (ROOT / "requirements.lock").write_text(head + "".join(f"{n}=={v}\n" for n, v in sorted(runtime.items())))
     (ROOT / "requirements-dev.lock").write_text(

@@ -92,9 +92,9 @@ def test_every_dependency_has_its_reason() -> None:
     declared = project()
     extras = declared["optional-dependencies"]
     assert isinstance(extras, dict)
-    run, develop = declared["dependencies"], extras["dev"]
+    run, develop, learn = declared["dependencies"], extras["dev"], extras["learn"]
     assert isinstance(run, list)
-    names = [re.split(r"[^A-Za-z0-9_.-]", text)[0] for text in [*run, *develop]]
+    names = [re.split(r"[^A-Za-z0-9_.-]", text)[0] for text in [*run, *develop, *learn]]
     page = (ROOT / "docs" / "dependencies.md").read_text(encoding="utf-8")
     explained = re.findall(r"(?m)^\| ([A-Za-z0-9_.-]+) \|", page)
     assert sorted(name for name in explained if name not in ("package", "---")) == sorted(names)
