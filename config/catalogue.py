@@ -1,8 +1,9 @@
 """Which methods and models there are, by whom, under which licence, and with which digest. Typed, frozen, read-only.
 
 The entries stand in `catalogue.toml` beside this file. A method without weights is identified by the digest of its
-parameters, a model by that of its weights. `validation` says what is known of an entry: `measured` (figures in its
-model card) or `demonstration` (nothing; results say so, and leave the node only with `site.allow_unvalidated`).
+parameters, a model by that of its weights file. `kind` is the method; `inference/chain.py` knows the code of each.
+`validation` says what is known of an entry: `measured` (figures in its model card) or `demonstration` (nothing; results
+say so, and leave the node only with `site.allow_unvalidated`).
 """
 
 import hashlib
@@ -25,21 +26,29 @@ Parameter = Number | tuple[Number, ...]
 
 
 class Entry(BaseModel):
-    """One method or model. `lungs` and `outliner` name the entries that a detector's chain is completed with."""
+    """One method or model. `lungs`, `outliner` and `grader` name the entries that a detector's chain is completed with (no
+    grader: nothing is graded). `weights` is a file name, empty for a method without any; `source_url` where it comes from,
+    `training` what it learned from, `measured` what was measured of it, in a sentence each."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
     name: str = Field(pattern=r"^[a-z0-9][a-z0-9-]{0,31}$")
     version: str = Field(min_length=1, max_length=16)
     task: Literal["lungs", "detector", "outliner", "grader", "radiograph"]
-    kind: Literal["classical", "network"]
+    kind: str = Field(pattern=r"^[a-z0-9][a-z0-9-]{0,31}$")
     licence: str = Field(min_length=1)
     validation: Literal["demonstration", "measured"]
     text: str = Field(min_length=1)
     sha256: str = Field(pattern=r"^[0-9a-f]{64}$")
     parameters: Mapping[str, Parameter] = Field(default_factory=dict)
+    weights: str = Field(default="", pattern=r"^([A-Za-z0-9][A-Za-z0-9._-]*)?$")
+    size_bytes: int = Field(default=0, ge=0)
+    source_url: str = ""
+    training: str = ""
+    measured: str = ""
     lungs: str = ""
     outliner: str = ""
+    grader: str = ""
 
     def number(self, name: str) -> float:
         """A parameter that is one number.
@@ -86,8 +95,10 @@ def read_catalogue(path: Path) -> Mapping[str, Entry]:
         entries[entry.name] = entry
     for entry in entries.values():
         which = f"{path.name}: {entry.name}"
-        for task, other in (("lungs", entry.lungs), ("outliner", entry.outliner)):
-            if entry.task == "detector" and (other not in entries or entries[other].task != task):
+        for task, other in (("lungs", entry.lungs), ("outliner", entry.outliner), ("grader", entry.grader)):
+            if entry.task != "detector" or (task == "grader" and not other):
+                continue
+            if other not in entries or entries[other].task != task:
                 raise ConfigurationError(f"{task} = '{other}' names no entry of that task", which)
     return entries
 
@@ -99,7 +110,7 @@ def _entry_of(table: Mapping[str, object], path: Path) -> Entry:
     except ValidationError as error:
         faults = "; ".join(f"{'.'.join(map(str, fault['loc']))}: {fault['msg']}" for fault in error.errors())
         raise ConfigurationError(faults, which, "put the entry right") from error
-    if entry.kind == "classical" and entry.sha256 != parameters_digest(entry.parameters):
+    if not entry.weights and entry.sha256 != parameters_digest(entry.parameters):
         raise ConfigurationError(
             f"sha256 is not that of its parameters ({parameters_digest(entry.parameters)})",
             which,

@@ -2,6 +2,7 @@
 
 NodeError
 ├── NotDicom                  no data set, or one that names no SOP Instance and study; it can't be filed
+├── ModelRefused              weights are missing, or are not those of the catalogue; no reader starts
 └── ReadingError              `outcome` and `code` say what becomes of the series
     ├── Unfit                 declined: ours, but it can't be read
     │   ├── OnlyLocalizer     nothing but localizers
@@ -34,6 +35,12 @@ class NotDicom(NodeError):
     """No DICOM data set, or one without SOP Instance UID and Study Instance UID; the file can't be filed."""
 
     code: ClassVar[str] = "not_dicom"
+
+
+class ModelRefused(NodeError):
+    """Weights that are missing, or whose digest is not that of the catalogue: they are not loaded."""
+
+    code: ClassVar[str] = "model_refused"
 
 
 class ReadingError(NodeError):

@@ -1,8 +1,7 @@
 """The chain that reads a CT volume: lungs, candidates, outlines, grades; each a Protocol, each named by its catalogue entry.
 
 `read` makes the `Reading`: it judges whether the lungs are whole, ranks, measures, and says what was odd. It knows no
-method; `build_chain` alone does. Same volume, same chain, same device: same reading. Loads torch only in `build_chain`,
-for the roles that start a reader need only name its limits.
+method; `inference/chain.py` alone does. Same volume, same chain, same device: same reading.
 """
 
 from collections.abc import Callable, Iterator, Sequence
@@ -10,7 +9,6 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Protocol
 
-from config.catalogue import Entry, find_entry
 from inference.findings import Algorithm, Candidate, MaskCrop, Nodule, Reading, Reason, Status
 from inference.lungs import Lungs, judge_wholeness
 from inference.measure import measure_nodule, to_lps_mm
@@ -101,34 +99,6 @@ class ReadLimits:
 
     nodules_max: int = 10
     cut_may_wait: bool = False
-
-
-def algorithm_of(entry: Entry) -> Algorithm:
-    """A catalogue entry as results name it."""
-    return Algorithm(entry.task, entry.name, entry.version, entry.sha256, entry.validation)
-
-
-def build_chain(entry_name: str, device: str = "auto") -> Chain:
-    """The chain of a detector's catalogue entry, with the lungs and the outliner that it names.
-
-    Args:
-        entry_name: of a detector.
-        device: `auto`, `cpu` or `cuda`.
-    Raises:
-        ConfigurationError: no such entry, or an entry whose method this software lacks.
-        NoDevice: `cuda` was asked for and does not work.
-    """
-    from inference.detect import DotDetector
-    from inference.device import choose_device
-    from inference.lungs import AirLungs
-    from inference.outline import SeededOutliner
-
-    entry = find_entry(entry_name, "detector")
-    return Chain(
-        lungs=AirLungs(find_entry(entry.lungs, "lungs")),
-        detector=DotDetector(entry, choose_device(device)),
-        outliner=SeededOutliner(find_entry(entry.outliner, "outliner")),
-    )
 
 
 class _Stopwatch:

@@ -19,10 +19,11 @@ from typing import Any
 import numpy as np
 
 from config.errors import NodeError
+from inference.chain import build_chain
 from inference.decoder import open_volume
 from inference.errors import ReadingError
 from inference.kept import save_reading
-from inference.reader import Chain, ReadLimits, build_chain, read
+from inference.reader import Chain, ReadLimits, read
 from inference.volume import Volume
 
 

@@ -7,10 +7,11 @@ import numpy as np
 import pytest
 
 from config.errors import ConfigurationError
+from inference.chain import build_chain
 from inference.errors import LungsCut, LungsMayComplete, NoLung
 from inference.findings import Algorithm, LeftOut, MaskCrop, Nodule, Status
 from inference.lungs import Lungs
-from inference.reader import Chain, Progress, ReadLimits, Spot, build_chain, read
+from inference.reader import Chain, Progress, ReadLimits, Spot, read
 from inference.volume import Oddity, Volume
 
 from .balls import all_lung, chest

@@ -1,0 +1,61 @@
+"""From catalogue entries to the parts that read: the one place that knows which code is which method.
+
+A part is made as `Class(entry)`, one that computes with torch as `Class(entry, device)`. What a method needs is loaded
+when it is asked for and not before; weights are loaded by `inference/weights.py` alone, which looks at their digest first.
+"""
+
+import importlib
+from collections.abc import Mapping
+from typing import Any, Final, NamedTuple
+
+from config.catalogue import Entry, find_entry
+from config.errors import ConfigurationError
+from inference.device import choose_device
+from inference.reader import Chain
+
+
+class _Method(NamedTuple):
+    module: str
+    part: str
+    on_device: bool = False
+
+
+_METHODS: Final[Mapping[tuple[str, str], _Method]] = {
+    ("lungs", "air-bodies"): _Method("inference.lungs", "AirLungs"),
+    ("detector", "dot-filter"): _Method("inference.detect", "DotDetector", on_device=True),
+    ("outliner", "seeded-threshold"): _Method("inference.outline", "SeededOutliner"),
+}
+
+
+def build_chain(entry_name: str, device: str = "auto") -> Chain:
+    """The chain of a detector's catalogue entry, with the lungs, the outliner and the grader that it names.
+
+    Args:
+        entry_name: of a detector.
+        device: `auto`, `cpu` or `cuda`.
+    Raises:
+        ConfigurationError: no such entry, or an entry whose method this software lacks.
+        ModelRefused: weights are missing, or are not those of the catalogue.
+        NoDevice: `cuda` was asked for and does not work.
+    """
+    entry = find_entry(entry_name, "detector")
+    where = choose_device(device)
+    return Chain(
+        lungs=_part(find_entry(entry.lungs, "lungs"), where),
+        detector=_part(entry, where),
+        outliner=_part(find_entry(entry.outliner, "outliner"), where),
+        grader=_part(find_entry(entry.grader, "grader"), where) if entry.grader else None,
+    )
+
+
+def _part(entry: Entry, device: Any) -> Any:
+    method = _METHODS.get((entry.task, entry.kind))
+    if method is None:
+        known = ", ".join(kind for task, kind in _METHODS if task == entry.task)
+        raise ConfigurationError(
+            f"kind = '{entry.kind}' is no method of this software for the task {entry.task}",
+            entry.name,
+            f"known are {known}",
+        )
+    part = getattr(importlib.import_module(method.module), method.part)
+    return part(entry, device) if method.on_device else part(entry)

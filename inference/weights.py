@@ -1,0 +1,44 @@
+"""Weights of a model as arrays, after their digest was found to be the catalogue's. safetensors only: reading runs no code."""
+
+import hashlib
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Final
+
+import torch
+from safetensors import SafetensorError
+from safetensors.torch import load
+
+from config.catalogue import Entry
+from inference.errors import ModelRefused
+
+SHIPPED: Final = Path(__file__).with_name("shipped")
+
+
+def weights_file(entry: Entry) -> Path:
+    """Where the weights of an entry lie; need not exist."""
+    return SHIPPED / entry.weights
+
+
+def load_tensors(entry: Entry) -> Mapping[str, torch.Tensor]:
+    """The tensors of an entry's weights, on the CPU, as they are stored (half precision stays half).
+
+    Raises:
+        ModelRefused: the file is missing, its SHA-256 is not the catalogue's, or it is no safetensors file.
+    """
+    file = weights_file(entry)
+    try:
+        content = file.read_bytes()
+    except OSError as error:
+        raise ModelRefused(f"the weights can't be read: {error.strerror}", f"{entry.name}: {file.name}") from error
+    digest = hashlib.sha256(content).hexdigest()
+    if digest != entry.sha256:
+        raise ModelRefused(
+            f"the SHA-256 of the weights is {digest[:16]}..., the catalogue says {entry.sha256[:16]}...",
+            f"{entry.name}: {file.name}",
+            "install the model again; a changed file is never loaded",
+        )
+    try:
+        return load(content)
+    except SafetensorError as error:
+        raise ModelRefused(f"no safetensors file: {error}", f"{entry.name}: {file.name}") from error
