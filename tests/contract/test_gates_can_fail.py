@@ -53,7 +53,9 @@ def copy(tmp_path_factory: pytest.TempPathFactory) -> Path:
     without_caches = shutil.ignore_patterns("__pycache__", "*.pyc")
     for name in (*PACKAGES, "docs", "tests/contract"):
         shutil.copytree(ROOT / name, tree / name, ignore=without_caches)
-    for name in ("pyproject.toml", "Makefile", "CONTRIBUTING.md", "LICENSE", "tests/__init__.py", "tests/conftest.py"):
+    (tree / "tests" / "peers").mkdir()
+    needed = ("tests/__init__.py", "tests/conftest.py", "tests/peers/__init__.py", "tests/peers/tools.py")
+    for name in ("pyproject.toml", "Makefile", "CONTRIBUTING.md", "LICENSE", *needed):
         shutil.copy(ROOT / name, tree / name)
     return tree
 
