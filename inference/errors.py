@@ -3,6 +3,7 @@
 NodeError
 ├── NotDicom                  no data set, or one that names no SOP Instance and study; it can't be filed
 ├── ModelRefused              weights are missing, or are not those of the catalogue; no reader starts
+├── NoSuchData                offline: a data folder lacks what a training or an evaluation needs
 └── ReadingError              `outcome` and `code` say what becomes of the series
     ├── Unfit                 declined: ours, but it can't be read
     │   ├── OnlyLocalizer     nothing but localizers
@@ -41,6 +42,12 @@ class ModelRefused(NodeError):
     """Weights that are missing, or whose digest is not that of the catalogue: they are not loaded."""
 
     code: ClassVar[str] = "model_refused"
+
+
+class NoSuchData(NodeError):
+    """A data folder lacks what a training or an evaluation needs, or holds something else; no reading raises it."""
+
+    code: ClassVar[str] = "no_such_data"
 
 
 class ReadingError(NodeError):
