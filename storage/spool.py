@@ -147,7 +147,7 @@ class Spool:
                 if entry.name.endswith(".dcm"):
                     with suppress(FileNotFoundError):
                         found.append(_arrival(entry))
-        found.sort(key=lambda arrival: (arrival.received_at, arrival.name))
+        found.sort(key=_order)
         return found[:limit]
 
     def remove_arrivals(self, names: Iterable[str]) -> None:
@@ -262,6 +262,12 @@ def _arrival(entry: os.DirEntry[str]) -> Arrival:
     status = entry.stat()
     received_at = datetime.fromtimestamp(status.st_mtime, UTC)
     return Arrival(entry.name.removesuffix(".dcm"), Path(entry.path), status.st_size, status.st_ino, received_at)
+
+
+def _order(arrival: Arrival) -> tuple[datetime, str, int, str]:
+    """Oldest first. File systems tell the time in steps, of 4 ms often: within one the number of the association counts."""
+    association, _, number = arrival.name.rpartition("-")
+    return arrival.received_at, association, int(number) if number.isdecimal() else 0, arrival.name
 
 
 def _link(source: Path, path: Path) -> None:

@@ -1,8 +1,10 @@
 """What tests share: the data folder, programs that are not ours. Missing ones skip at a desk and fail in CI."""
 
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
+from types import TracebackType
+from typing import Any
 
 import pytest
 
@@ -44,3 +46,23 @@ def peer_program() -> Callable[[str], str]:
             raise
 
     return find
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_makereport(call: pytest.CallInfo[Any]) -> Iterator[None]:
+    """A timeout may interrupt an instruction without a line number (CPython has some), and a report of that would end the
+    whole run: such places get the line that their function begins on."""
+    if call.excinfo is not None:
+        call.excinfo = pytest.ExceptionInfo.from_exception(
+            call.excinfo.value.with_traceback(_with_lines(call.excinfo.tb))
+        )
+    return (yield)
+
+
+def _with_lines(trace: TracebackType | None) -> TracebackType | None:
+    if trace is None:
+        return None
+    line: int | None = trace.tb_lineno
+    return TracebackType(
+        _with_lines(trace.tb_next), trace.tb_frame, trace.tb_lasti, line or trace.tb_frame.f_code.co_firstlineno
+    )

@@ -1,6 +1,7 @@
 """A Reading on disk is the Reading that was made, or there is none."""
 
 import dataclasses
+import filecmp
 import json
 from pathlib import Path
 
@@ -74,7 +75,7 @@ def test_radiograph_findings_come_back(tmp_path: Path) -> None:
 def test_the_same_reading_is_the_same_bytes(tmp_path: Path) -> None:
     save_reading(reading(), tmp_path / "a")
     save_reading(load_reading(tmp_path / "a"), tmp_path / "b")
-    assert (tmp_path / "a").read_bytes() == (tmp_path / "b").read_bytes()
+    assert filecmp.cmp(tmp_path / "a", tmp_path / "b", shallow=False)
 
 
 def test_only_the_file_is_left_and_a_second_one_replaces_it(tmp_path: Path) -> None:

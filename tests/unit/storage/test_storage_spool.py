@@ -59,6 +59,14 @@ def test_arrivals_come_oldest_first_and_no_more_than_asked_for(spool: Spool) -> 
     assert spool.arrivals()[0].association == names[2].rsplit("-", 1)[0]
 
 
+def test_arrivals_of_one_moment_come_in_the_order_of_their_association(spool: Spool) -> None:
+    names = [f"host-boot-1-1-{number}" for number in range(1, 13)]
+    for name in names:
+        spool.receive(name, [b"bytes"])
+        os.utime(spool.incoming / f"{name}.dcm", (1000, 1000))
+    assert [arrival.name for arrival in spool.arrivals()] == names
+
+
 def test_a_half_written_file_is_no_arrival(spool: Spool) -> None:
     (spool.incoming / "host-boot-1-1-1.part").write_bytes(b"half")
     assert spool.arrivals() == []
