@@ -13,7 +13,7 @@ from typing import Any
 from pydantic import ValidationError
 from pydantic_core import ErrorDetails
 
-from config.catalogue import find_entry
+from config.catalogue import chain_entries, models_folder
 from config.environment import apply_environment
 from config.errors import ConfigurationError
 from config.faults import Place, Tree, fault_lines, key_at
@@ -84,7 +84,7 @@ def _toml_hint(message: str) -> str:
 
 def _catalogue_faults(settings: Settings) -> list[str]:
     try:
-        find_entry(settings.read.detector, "detector")
+        chain_entries(settings.read.detector, models_folder(settings.paths.state))
     except ConfigurationError as error:
         return [f"read.detector = '{settings.read.detector}': {error.what}; {error.do}"]
     return []

@@ -6,7 +6,7 @@ import json
 from collections.abc import Callable, Iterable
 from typing import Any, Final
 
-from config.catalogue import find_entry
+from config.catalogue import chain_entries, models_folder
 from config.keys import as_toml, keys
 from config.settings import Settings
 
@@ -108,10 +108,12 @@ def doubts(settings: Settings) -> list[str]:
         told.append("delivery.enabled = false: shadow mode, results are kept and shown, nothing leaves")
     elif not settings.pacs and not settings.ehr:
         told.append("delivery.enabled = true, and no [[pacs]] or [[ehr]] is there to send to")
-    unmeasured = find_entry(settings.read.detector, "detector").validation == "demonstration"
+    chain = chain_entries(settings.read.detector, models_folder(settings.paths.state))
+    unmeasured = ", ".join(entry.name for entry in chain if entry.validation == "demonstration")
     if delivery.enabled and unmeasured and not settings.site.allow_unvalidated:
         told.append(
-            f"site.allow_unvalidated = false: read.detector = {settings.read.detector!r} is a demonstration, its results stay here"
+            f"site.allow_unvalidated = false: read.detector = {settings.read.detector!r} reads with what was never measured "
+            f"({unmeasured}), its results stay here"
         )
     if settings.oru.after and settings.oru.after_state == "committed":
         told.append(

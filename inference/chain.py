@@ -6,6 +6,7 @@ when it is asked for and not before; weights are loaded by `inference/weights.py
 
 import importlib
 from collections.abc import Mapping
+from pathlib import Path
 from typing import Any, Final, NamedTuple
 
 from config.catalogue import Entry, find_entry
@@ -27,24 +28,25 @@ _METHODS: Final[Mapping[tuple[str, str], _Method]] = {
 }
 
 
-def build_chain(entry_name: str, device: str = "auto") -> Chain:
+def build_chain(entry_name: str, device: str = "auto", models: Path | None = None) -> Chain:
     """The chain of a detector's catalogue entry, with the lungs, the outliner and the grader that it names.
 
     Args:
         entry_name: of a detector.
         device: `auto`, `cpu` or `cuda`.
+        models: the folder of what the site installed; None: only what came with this software.
     Raises:
         ConfigurationError: no such entry, or an entry whose method this software lacks.
         ModelRefused: weights are missing, or are not those of the catalogue.
         NoDevice: `cuda` was asked for and does not work.
     """
-    entry = find_entry(entry_name, "detector")
+    entry = find_entry(entry_name, "detector", models)
     where = choose_device(device)
     return Chain(
-        lungs=_part(find_entry(entry.lungs, "lungs"), where),
+        lungs=_part(find_entry(entry.lungs, "lungs", models), where),
         detector=_part(entry, where),
-        outliner=_part(find_entry(entry.outliner, "outliner"), where),
-        grader=_part(find_entry(entry.grader, "grader"), where) if entry.grader else None,
+        outliner=_part(find_entry(entry.outliner, "outliner", models), where),
+        grader=_part(find_entry(entry.grader, "grader", models), where) if entry.grader else None,
     )
 
 

@@ -26,7 +26,7 @@ def choose_device(name: str) -> torch.device:
         return CPU
     if name not in ("auto", "cuda"):
         raise NoDevice("no such device", name, "read.device is auto, cpu or cuda")
-    fault = _cuda_fault()
+    fault = device_fault(torch.device("cuda"))
     if not fault:
         return torch.device("cuda")
     if name == "auto":
@@ -36,8 +36,11 @@ def choose_device(name: str) -> torch.device:
     )
 
 
-def _cuda_fault() -> str:
-    """Why CUDA can't be used; empty when a real operation on it gives the right sum. A driver may be there and be lost."""
+def device_fault(device: torch.device) -> str:
+    """Why a device can't be used; empty when a real operation on it gives the right sum, and for the CPU. A driver may be
+    there and be lost, also after it has worked for days."""
+    if device.type == "cpu":
+        return ""
     if not torch.cuda.is_available():
         return "torch finds no device"
     try:

@@ -1,10 +1,12 @@
 """The resident reader: models are loaded and warmed once, then it reads job after job.
 
-`python -m inference.resident --entry NAME --device auto` says {"event": "ready", "entry", "device"} when it is warm. A job
-is a line on standard input: {"volume": folder of the decoder, "out": file for the Reading, "nodules_max", "decode_s",
-"may_wait"}. Each answers with lines of {"event": "progress", "stage", "done", "total"} and ends with one of
-{"event": "done", "seconds"}, {"event": "turned_away", "outcome", "code", "text"} for what the pixels show, and
-{"event": "error", "code", "text"} for what is worth another attempt. Ends at the end of its input.
+`python -m inference.resident --entry NAME --device auto --models FOLDER` says {"event": "ready", "entry", "device", "chain"}
+when it is warm: the device that computes, and the digests of the chain. A job is a line on standard input: {"volume":
+folder of the decoder, "out": file for the Reading, "nodules_max", "decode_s", "may_wait"}. Each answers with lines of
+{"event": "progress", "stage", "done", "total"} and ends with one of {"event": "done", "seconds"}, {"event": "turned_away",
+"outcome", "code", "text"} for what the pixels show, and {"event": "error", "code", "text"} for what is worth another
+attempt. Code `DeviceLost` says that the device computes no more, which is no job's fault; the process then ends, for it
+can't have the device back. It ends at the end of its input too.
 """
 
 import argparse
@@ -17,10 +19,13 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import torch
 
+from config.catalogue import chain_digests
 from config.errors import NodeError
 from inference.chain import build_chain
 from inference.decoder import open_volume
+from inference.device import choose_device, device_fault
 from inference.errors import ReadingError
 from inference.kept import save_reading
 from inference.reader import Chain, ReadLimits, read
@@ -55,8 +60,8 @@ def warm(chain: Chain) -> None:
         read(volume, chain, ReadLimits())
 
 
-def do(job: dict[str, Any], chain: Chain) -> None:
-    """Read one volume; every way it can end is a line."""
+def do(job: dict[str, Any], chain: Chain, device: torch.device) -> bool:
+    """Read one volume; every way it can end is a line. Returns whether another can be read: the device still computes."""
     limits = ReadLimits(nodules_max=int(job.get("nodules_max", 10)), cut_may_wait=bool(job.get("may_wait", False)))
     try:
         reading = read(open_volume(Path(job["volume"])), chain, limits, _progress, timer=time.monotonic)
@@ -65,9 +70,13 @@ def do(job: dict[str, Any], chain: Chain) -> None:
     except ReadingError as turned:
         _say(event="turned_away", outcome=turned.outcome, code=turned.code, text=str(turned.what))
     except Exception as fault:  # noqa: BLE001 - whatever it was, it is this job's end and not the reader's
+        if lost := device_fault(device):
+            _say(event="error", code="DeviceLost", text=f"{device.type} computes no more: {lost}"[:500])
+            return False
         _say(event="error", code=type(fault).__name__, text=str(fault)[:500])
     else:
         _say(event="done", seconds=seconds)
+    return True
 
 
 def main() -> int:
@@ -75,16 +84,21 @@ def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--entry", required=True)
     parser.add_argument("--device", default="auto")
+    parser.add_argument("--models", type=Path, default=None)
     arguments = parser.parse_args()
+    sys.dont_write_bytecode = True  # a bundle's code lies in a folder of which every file counts
     try:
-        chain = build_chain(arguments.entry, arguments.device)
+        digests = chain_digests(arguments.entry, arguments.models)
+        device = choose_device(arguments.device)
+        chain = build_chain(arguments.entry, device.type, arguments.models)
         warm(chain)
     except NodeError as fault:
         _say(event="error", code=type(fault).__name__, text=str(fault))
         return 1
-    _say(event="ready", entry=arguments.entry, device=arguments.device)
+    _say(event="ready", entry=arguments.entry, device=device.type, chain=digests)
     for line in sys.stdin:
-        do(json.loads(line), chain)
+        if not do(json.loads(line), chain, device):
+            return 1
     return 0
 
 

@@ -2,8 +2,6 @@
 
 import hashlib
 from collections.abc import Mapping
-from pathlib import Path
-from typing import Final
 
 import torch
 from safetensors import SafetensorError
@@ -11,13 +9,7 @@ from safetensors.torch import load
 
 from config.catalogue import Entry
 from inference.errors import ModelRefused
-
-SHIPPED: Final = Path(__file__).with_name("shipped")
-
-
-def weights_file(entry: Entry) -> Path:
-    """Where the weights of an entry lie; need not exist."""
-    return SHIPPED / entry.weights
+from inference.stored import require_digest, weights_file
 
 
 def load_tensors(entry: Entry) -> Mapping[str, torch.Tensor]:
@@ -31,13 +23,7 @@ def load_tensors(entry: Entry) -> Mapping[str, torch.Tensor]:
         content = file.read_bytes()
     except OSError as error:
         raise ModelRefused(f"the weights can't be read: {error.strerror}", f"{entry.name}: {file.name}") from error
-    digest = hashlib.sha256(content).hexdigest()
-    if digest != entry.sha256:
-        raise ModelRefused(
-            f"the SHA-256 of the weights is {digest[:16]}..., the catalogue says {entry.sha256[:16]}...",
-            f"{entry.name}: {file.name}",
-            "install the model again; a changed file is never loaded",
-        )
+    require_digest(entry, hashlib.sha256(content).hexdigest())
     try:
         return load(content)
     except SafetensorError as error:

@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 import pytest
 
+from config.catalogue import chain_digests
 from inference.decoder import FACTS, FORMAT, VOXELS
 from inference.kept import load_reading
 from inference.volume import Volume, to_json
@@ -36,7 +37,8 @@ def reader() -> Iterator[Reader]:
         stdout=subprocess.PIPE,
         text=True,
     ) as process:
-        assert heard(process) == {"event": "ready", "entry": "hessian-dot", "device": "cpu"}
+        chain = list(chain_digests("hessian-dot"))
+        assert heard(process) == {"event": "ready", "entry": "hessian-dot", "device": "cpu", "chain": chain}
         yield process
         assert process.stdin is not None
         process.stdin.close()
