@@ -1,7 +1,8 @@
 """What a reading found: frozen data, numpy only. Every number is made and rounded once, by `inference.measure` and
 `inference.reader`, and lands here; SEG, SR, PDF, ORU and every table only render it.
 
-Lengths in mm to 0.1, volumes in mm3 to 1, positions in LPS mm to 0.01, attenuation in HU to 1, scores 0 to 1 to 0.001.
+Lengths in mm to 0.1, volumes in mm3 to 1, masses in mg to 1, positions in LPS mm to 0.01, attenuation in HU to 1, scores 0 to 1
+to 0.001.
 Promises nothing about how a number was found; leaves words for a destination (codes, segments) to `results/` and `hl7/`.
 """
 
@@ -52,10 +53,11 @@ class Algorithm:
 
 @dataclass(frozen=True)
 class LeftOut:
-    """An instance that was not read, and why."""
+    """An instance that was not read, and why; with `frame` only that frame of it."""
 
     sop_instance_uid: str
     why: str
+    frame: int | None = None
 
 
 @dataclass(frozen=True, eq=False)
@@ -69,12 +71,14 @@ class MaskCrop:
 @dataclass(frozen=True)
 class KeySlice:
     """The slice of largest area. `centre_px` is (column, row) counted from the outer corner of the first pixel, whose centre is
-    (0.5, 0.5) (PS3.3 C.18.6.1.2); `radius_px` of the circle around the outline, in columns."""
+    (0.5, 0.5) (PS3.3 C.18.6.1.2); `radius_px` of the circle around the outline, in columns. `frame` counts from 1 in a
+    multi-frame image; None for an image of one frame."""
 
     sop_instance_uid: str
     slice_index: int
     centre_px: tuple[float, float]
     radius_px: float
+    frame: int | None = None
 
 
 @dataclass(frozen=True)
@@ -103,6 +107,9 @@ class Nodule:
     calcified: bool | None = None
     site: str | None = None  # "right lung" or "left lung"
     size_error_mm: float | None = None  # what the voxel size alone can make of a length
+    mass_mg: int | None = None  # volume x (mean HU + 1000) / 1000: water is 1 mg/mm3, air nothing
+    volume_error_mm3: int | None = None  # what the voxel size alone can make of the volume ...
+    mass_error_mg: int | None = None  # ... and of the mass
 
 
 @dataclass(frozen=True)
@@ -132,7 +139,8 @@ class Reading:
     """What came of reading one series.
 
     `nodules` and `findings`: () looked and none, None not looked. `slices_read` are SOP Instance UIDs in the order of the
-    volume's k. `quality` holds sentences about what was odd. `smallest_mm` is the size below which nothing is marked.
+    volume's k (of a multi-frame image once for each frame, whose numbers are `frames_read`; () where no image has several).
+    `quality` holds sentences about what was odd. `smallest_mm` is the size below which nothing is marked.
     """
 
     series_instance_uid: str
@@ -150,6 +158,7 @@ class Reading:
     seconds: Mapping[str, float] = field(default_factory=dict)
     series_number: str = ""
     series_description: str = ""
+    frames_read: tuple[int | None, ...] = ()
 
 
 @dataclass(frozen=True)

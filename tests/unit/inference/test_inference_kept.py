@@ -110,3 +110,13 @@ def test_a_report_comes_back_from_plain_json() -> None:
     back = report_from_json(json.loads(json.dumps(report_to_json(report))))
     assert same(back.readings[0], report.readings[0])
     assert dataclasses.replace(back, readings=()) == dataclasses.replace(report, readings=())
+
+
+def test_a_reading_kept_before_masses_were_measured_is_still_read(tmp_path: Path) -> None:
+    save_reading(reading(), tmp_path / "r.json")
+    old = json.loads((tmp_path / "r.json").read_text())
+    for nodule in old["reading"]["nodules"]:
+        for name in ("mass_mg", "volume_error_mm3", "mass_error_mg"):
+            del nodule[name]
+    (tmp_path / "r.json").write_text(json.dumps(old))
+    assert same(load_reading(tmp_path / "r.json"), reading())
