@@ -1,63 +1,43 @@
-"""When a finding hits a nodule: the one place of that rule.
+"""Which finding is a hit, which a false positive, and which counts as neither.
 
-Hit: the centre lies in the truth's mask dilated by 2 mm, or within max(diameter / 2, 3 mm) of its centre. One finding hits
-one nodule; more findings on it are false positives. Ignore zones (fewer than 3 readers, by the same rule) count as neither;
-where both apply, the nodule's.
+Whether a centre lies on a nodule is said by `Scan.hits` (inference/training/scans.py), the one place of that rule, or for
+LUNA16's tables by its own. Here: one finding hits one nodule; more findings on it are false positives; ignore zones (fewer
+than 3 readers) count as neither; where both apply, the nodule's.
 """
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from enum import StrEnum
-from typing import Any, Final
+from functools import partial
+from typing import Any
 
-import numpy as np
-import numpy.typing as npt
-
-from inference.findings import MaskCrop, Point
-
-DILATE_MM: Final = 2.0
-NEAR_MM_MIN: Final = 3.0
-READERS_MIN: Final = 3
-
-
-def reach_of(diameter_mm: float) -> float:
-    """How far from the centre of a nodule a finding may lie, mm."""
-    return max(diameter_mm / 2, NEAR_MM_MIN)
-
-
-def crop_of(mask: npt.NDArray[np.bool_]) -> MaskCrop:
-    """The box of a mask [k, j, i] that is not empty."""
-    kji = np.argwhere(mask)
-    low, high = kji.min(axis=0), kji.max(axis=0) + 1
-    return MaskCrop((int(low[0]), int(low[1]), int(low[2])), mask[tuple(map(slice, low, high))])
+from inference.findings import Point
+from inference.training.scans import Scan
 
 
 @dataclass(frozen=True, eq=False)
 class Target:
-    """One nodule of the truth, or with `counts` False an ignore zone.
+    """One nodule of the truth, or with `counts` False an ignore zone. `hit_by` says whether a centre (LPS mm) lies on it.
+    `facts`: what else is known of it (`diameter_mm`, ratings)."""
 
-    `reach_mm`: see `reach_of`. `mask` [k, j, i] lies on the grid of `affine` ((k, j, i, 1) to LPS mm); None where none was
-    drawn. `facts`: what else is known of it (diameter_mm, texture, ...).
-    """
-
-    number: int
     centre_lps_mm: Point
-    reach_mm: float
+    hit_by: Callable[[Point], bool]
     counts: bool = True
-    mask: MaskCrop | None = None
-    affine: npt.NDArray[np.float64] | None = None
-    facts: dict[str, Any] = field(default_factory=dict)
+    facts: Mapping[str, Any] = field(default_factory=dict)
 
-    def hit_by(self, centre_lps_mm: Point) -> bool:
-        """Whether a finding's centre hits."""
-        if math.dist(centre_lps_mm, self.centre_lps_mm) <= self.reach_mm:
-            return True
-        if self.mask is None or self.affine is None:
-            return False
-        voxel = np.rint(np.linalg.solve(self.affine, [*centre_lps_mm, 1.0])[:3])
-        apart = np.argwhere(self.mask.voxels) + np.array(self.mask.start) - voxel
-        return bool(np.linalg.norm(apart @ self.affine[:3, :3].T, axis=1).min() <= DILATE_MM)
+
+def targets_of(scan: Scan) -> tuple[Target, ...]:
+    """The truth of a scan by the rule of the project."""
+    return tuple(
+        Target(
+            truth.centre_lps_mm,
+            partial(scan.hits, truth),
+            truth.counts,
+            {"number": truth.number, "diameter_mm": truth.diameter_mm, **truth.ratings},
+        )
+        for truth in scan.truth
+    )
 
 
 class Verdict(StrEnum):

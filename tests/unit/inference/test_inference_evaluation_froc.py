@@ -4,12 +4,27 @@ import numpy as np
 import pytest
 from sklearn.metrics import roc_curve
 
-from inference.evaluation.froc import RATES, Scored, froc
-from inference.evaluation.hits import Target, Verdict, crop_of, judge, reach_of
+from inference.evaluation.froc import RATES, froc
+from inference.evaluation.hits import Target, Verdict, judge, targets_of
+from inference.findings import MaskCrop
+from inference.training.scans import Scan, Truth
+from inference.volume import Volume
+
+
+def scan_of(*truth: Truth, affine: np.ndarray | None = None) -> Scan:
+    volume = Volume(
+        hu=np.zeros((5, 40, 40), np.int16),
+        affine=np.diag([1.0, 1.0, 1.0, 1.0])[[2, 1, 0, 3]] if affine is None else affine,
+        series_instance_uid="",
+        modality="CT",
+        sop_instance_uids=("",) * 5,
+    )
+    return Scan("made", "nobody", volume, truth, complete=True)
 
 
 def nodule(x: float, diameter_mm: float = 8.0, number: int = 1, *, counts: bool = True) -> Target:
-    return Target(number, (x, 0.0, 0.0), reach_of(diameter_mm), counts)
+    truth = Truth(number, (x, 0.0, 0.0), diameter_mm, 4 if counts else 2, None, {})
+    return targets_of(scan_of(truth))[0]
 
 
 def verdicts(xs: list[float], targets: list[Target], scores: list[float] | None = None) -> list[str]:
@@ -34,7 +49,8 @@ def test_a_finding_in_the_mask_or_two_millimetres_beside_it_hits() -> None:
         x, y, z = (affine @ [k, j, i, 1])[:3]
         return (float(x), float(y), float(z))
 
-    banana = Target(1, at(2, 20, 20), 3.0, True, crop_of(mask), affine)
+    crop = MaskCrop((2, 10, 5), mask[2:3, 10:11, 5:35])
+    (banana,) = targets_of(scan_of(Truth(1, at(2, 20, 20), 6.0, 3, crop, {}), affine=affine))
     assert banana.hit_by(at(2, 10, 6))
     assert banana.hit_by(at(2, 12, 6))
     assert not banana.hit_by(at(2, 13, 6))
@@ -62,7 +78,7 @@ def test_an_ignore_zone_counts_as_neither_but_a_nodule_in_it_counts() -> None:
 
 def test_the_curve_of_three_findings_by_hand() -> None:
     """Two scans, three nodules: hit, false alarm, hit."""
-    curve = froc([Scored(0, 0.9, 0), Scored(0, 0.8, None), Scored(1, 0.7, 2)], n_nodules=3, n_scans=2)
+    curve = froc(np.array([0.8, 0.9, 0.7]), np.array([False, True, True]), n_nodules=3, n_scans=2)
     np.testing.assert_allclose(curve.fp_per_scan, [0, 0, 0.5, 0.5])
     np.testing.assert_allclose(curve.sensitivity, [0, 1 / 3, 1 / 3, 2 / 3])
     assert curve.at(0.25) == pytest.approx(1 / 3)
@@ -79,19 +95,17 @@ def test_froc_and_cpm_are_those_of_the_luna16_definition(ties: bool) -> None:
     true = draw.normal(2, 1, n_found)
     if ties:
         false, true = np.round(false), np.round(true)
-    findings = [Scored(int(draw.integers(n_scans)), float(s), None) for s in false]
-    findings += [Scored(0, float(s), n) for n, s in enumerate(true)]
     fpr, tpr, _ = roc_curve([0] * 500 + [1] * n_found, [*false, *true])
     rates, sensitivity = fpr * 500 / n_scans, tpr * n_found / n_nodules
-    curve = froc(findings, n_nodules, n_scans)
+    curve = froc(np.r_[false, true], np.arange(544) >= 500, n_nodules, n_scans)
     for rate in RATES:
         assert curve.at(rate) == pytest.approx(np.interp(rate, rates, sensitivity))
     assert curve.cpm() == pytest.approx(np.mean(np.interp(RATES, rates, sensitivity)))
 
 
 def test_a_detector_without_false_alarms_has_its_sensitivity_at_all_rates() -> None:
-    curve = froc([Scored(0, 0.5, 0), Scored(1, 0.4, 1)], n_nodules=4, n_scans=2)
+    curve = froc(np.array([0.5, 0.4]), np.ones(2, bool), n_nodules=4, n_scans=2)
     assert curve.cpm() == 0.5
-    assert froc([], 4, 2).cpm() == 0.0
+    assert froc(np.empty(0), np.empty(0, bool), 4, 2).cpm() == 0.0
     with pytest.raises(ValueError, match="needs a nodule"):
-        froc([], 0, 2)
+        froc(np.empty(0), np.empty(0, bool), 0, 2)
