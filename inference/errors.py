@@ -4,6 +4,8 @@ NodeError
 ├── NotDicom                  no data set, or one that names no SOP Instance and study; it can't be filed
 ├── ModelRefused              weights are missing, or are not those of the catalogue; no reader starts
 ├── NoSuchData                offline: a data folder lacks what a training or an evaluation needs
+├── InSample                  offline: an evaluation on patients that the weights were trained on; refused
+├── LearnMissing              offline: the libraries of the extra `learn` are not installed
 └── ReadingError              `outcome` and `code` say what becomes of the series
     ├── Unfit                 declined: ours, but it can't be read
     │   ├── OnlyLocalizer     nothing but localizers
@@ -48,6 +50,18 @@ class NoSuchData(NodeError):
     """A data folder lacks what a training or an evaluation needs, or holds something else; no reading raises it."""
 
     code: ClassVar[str] = "no_such_data"
+
+
+class InSample(NodeError):
+    """An evaluation of weights on patients that they were trained on, or when nobody knows whether they were."""
+
+    code: ClassVar[str] = "in_sample"
+
+
+class LearnMissing(NodeError):
+    """A library that only training and evaluation need is not installed."""
+
+    code: ClassVar[str] = "learn_missing"
 
 
 class ReadingError(NodeError):
