@@ -18,11 +18,10 @@ from dicom_node.header_child import HeaderChild
 from dicom_node.identity import differences
 from dicom_node.net.conformance import is_read
 from dicom_node.publishing import Published, Request, Source, publish
-from dicom_node.reading import ReadingRoom
+from dicom_node.reading import ReadingRoom, weights_of
 from dicom_node.results.context import Device, is_ours
 from dicom_node.results.picture import draw_key_slices
 from dicom_node.summary import SCHEMA_VERSION, candidates_json, series_entry, status_of
-from dicom_node.worker import weights_of
 from inference.decoder import open_volume
 from inference.findings import NotRead, Reading, Reason
 from inference.selection import Choice, Found, SeriesView, choose
@@ -270,7 +269,7 @@ def _request(
         not_read=not_read,
         reason=None if readings else choice.reason or Reason("nothing", "no series of the study can be read"),
         sources=[s for uid in concerned for s in images[uid].sources],
-        weights=weights_of(settings.read.detector),
+        weights=weights_of(settings),
         identity_key="p1",
         choice_digest="",
         content_at=now,

@@ -32,6 +32,7 @@ EXIT: Final[dict[type[BaseException], int]] = {
     LedgerPlace: 2,
     errors.UsageFault: 2,
     errors.Precondition: 3,
+    errors.NoReader: 3,
     IdentityNeeded: 3,
     Superseded: 3,
     LedgerOutdated: 3,

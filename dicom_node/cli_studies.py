@@ -11,10 +11,11 @@ from dicom_node.cli_context import by_option, json_option, node_here, print_json
 from dicom_node.errors import Precondition
 from dicom_node.filing import WITHDRAW
 from dicom_node.node import Node
-from dicom_node.places import software_version, utc_now
+from dicom_node.places import software_version, state_folder, utc_now
 from dicom_node.publishing import inputs_digest
+from dicom_node.reading import weights_of
+from dicom_node.standing import standing_still
 from dicom_node.story import story_json, story_text
-from dicom_node.worker import weights_of
 from storage.rows import StudyRow, StudyView
 from storage.states import DeliveryState, Outcome, StudyState
 
@@ -30,7 +31,7 @@ BAD = (StudyState.UNDELIVERED,)
 def status(study: str | None, limit: int, as_json: bool) -> int:
     """What the node does: the latest studies, or with --why the whole story of one.
 
-    Exit 1 when something listed is held, failed or undelivered.
+    Exit 1 when something listed is held, failed or undelivered, or a worker can read nothing (a model refused, a GPU lost).
     """
     with node_here("cli") as node:
         return _one(node, study, as_json) if study else _all(node, limit, as_json)
@@ -50,6 +51,7 @@ def _all(node: Node, limit: int, as_json: bool) -> int:
     now = utc_now()
     counts, holds, rows = node.ledger.counts(now), node.ledger.holds(), node.ledger.studies(limit)
     disk, waiting = node.spool.disk_state(), len(node.spool.arrivals())
+    standing = standing_still(state_folder(node.settings))
     if as_json:
         print_json(
             {
@@ -58,6 +60,9 @@ def _all(node: Node, limit: int, as_json: bool) -> int:
                 "held": counts.held,
                 "failed_series": counts.failed_series,
                 "incoming": waiting,
+                "standing": [
+                    {"worker": s.worker, "since": s.since.isoformat(), "code": s.code, "why": s.why} for s in standing
+                ],
                 "free_mib": disk.free_mib,
                 "used_share": disk.used_share,
                 "latest": [
@@ -83,6 +88,8 @@ def _all(node: Node, limit: int, as_json: bool) -> int:
         )
         click.echo(f"held {counts.held}, failed series {counts.failed_series}, waiting in incoming {waiting}")
         click.echo(f"disk        {disk.free_mib} MiB free, {disk.used_share:.0%} used")
+        for one in standing:
+            click.echo(f"NOTHING IS READ since {one.since:%Y-%m-%d %H:%M:%S} by {one.worker}: {one.why}")
         if not node.settings.delivery.enabled:
             click.echo("shadow mode: results are kept here, nothing leaves (delivery.enabled)")
         for s in rows:
@@ -92,7 +99,8 @@ def _all(node: Node, limit: int, as_json: bool) -> int:
             )
         if rows:
             click.echo("`dicom-node status --why NUMBER` tells the story of one")
-    return 1 if counts.held or counts.failed_series or counts.deliveries.get(DeliveryState.DEAD) else 0
+    dead = counts.deliveries.get(DeliveryState.DEAD)
+    return 1 if counts.held or counts.failed_series or dead or standing else 0
 
 
 @click.command()
@@ -141,9 +149,7 @@ def _would_be_equal(node: Node, view: StudyView) -> bool:
     ):
         return False
     chosen = chosen_of(view, node.settings, judge_age=False)
-    now_active = inputs_digest(
-        chosen.digest, weights_of(node.settings.read.detector), node.settings, software_version()
-    )
+    now_active = inputs_digest(chosen.digest, weights_of(node.settings), node.settings, software_version())
     return bool(json.loads(current.payload).get("inputs_digest") == now_active)
 
 

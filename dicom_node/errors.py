@@ -5,6 +5,7 @@
         ├── ChildDied          a decoder, reader or header child ended by itself or was killed
         ├── UnreadableHeader   a file that names no instance, or that kills its reader: quarantined
         ├── ReaderFailed       a reading could not be made; counted, tried again
+        ├── NoReader           nothing can be read here: a model was refused, or the device is lost; no study's fault, claims stop
         ├── TurnedAway         the pixels show that a series is not to be read; `outcome` and `code` say how it ends
         ├── LostLease          the study is no longer ours; whatever was made stays for the next
         ├── UsageFault         a command that cannot be carried out as said (exit 2)
@@ -38,6 +39,17 @@ class UnreadableHeader(ServiceError):
 
 class ReaderFailed(ServiceError):
     """A reading could not be made: the child died, was silent, too slow or too large. The attempt counts."""
+
+
+class NoReader(ServiceError):
+    """No series can be read here as things stand: the reader refuses its models, does not start, or its device computes no
+    more. No study's fault: none loses an attempt, and no more are claimed until a reader starts. `code` is the reason for
+    machines."""
+
+    def __init__(self, what: str, which: str = "", do: str = "", code: str = "no_reader") -> None:
+        super().__init__(what, which, do)
+        self.args = (what, which, do, code)
+        self.code = code
 
 
 class TurnedAway(ServiceError):

@@ -1,7 +1,8 @@
 """One series from files to a Reading, by two child processes: a decoder per job and the resident reader.
 
 Watches time between their reports, wall time and memory, and kills what is silent, slow or too large (promise 5: poison stays alone).
-Used by the worker and by `analyse`. Knows no ledger.
+What hinders every reading (models refused, a device lost) is told apart from what one series does to its reader: the first
+is `NoReader`, the second costs the series an attempt. Used by the worker and by `analyse`. Knows no ledger.
 """
 
 import json
@@ -14,8 +15,9 @@ from typing import Any, Final
 
 import psutil
 
+from config.catalogue import chain_digests, models_folder
 from config.settings import Settings
-from dicom_node.errors import ChildDied, ReaderFailed, TurnedAway
+from dicom_node.errors import ChildDied, NoReader, ReaderFailed, TurnedAway
 from dicom_node.processes import LineChild
 from inference.findings import Reading
 from inference.kept import load_reading
@@ -24,8 +26,17 @@ START_S_MAX: Final = 300.0  # a cold disk and a large library
 TICK_S: Final = 1.0
 
 
+def weights_of(settings: Settings) -> tuple[str, ...]:
+    """Digests of all that the chain of `read.detector` computes with, as the catalogue and the installed models now say."""
+    return chain_digests(settings.read.detector, models_folder(settings.paths.state))
+
+
 class ReadingRoom:
-    """Keeps the resident reader, starts a decoder for each job."""
+    """Keeps the resident reader, starts a decoder for each job.
+
+    The models are those of the moment when it was made, and so is the device: a GPU that `auto` has found is not silently
+    exchanged for the CPU later, nor is a model for what was installed meanwhile.
+    """
 
     def __init__(
         self,
@@ -34,12 +45,17 @@ class ReadingRoom:
         *,
         tick: Callable[[], None] = lambda: None,
         progress: Callable[[str, int, int], None] = lambda stage, done, total: None,
+        reader: str = "inference.resident",
     ) -> None:
-        """`scratch`: folder for volumes, on a disk. `tick` is called about once a second while children work, and may raise."""
+        """`scratch`: folder for volumes, on a disk. `tick` is called about once a second while children work, and may raise.
+        `reader` is the module of the resident reader."""
         self._settings = settings
         self._scratch = scratch
         self._tick = tick
         self._progress = progress
+        self._module = reader
+        self._weights = weights_of(settings)
+        self._device = ""
         self._reader: LineChild | None = None
         self._jobs = 0
         self._remove_left_behind()
@@ -51,8 +67,13 @@ class ReadingRoom:
             if owner.isdigit() and not psutil.pid_exists(int(owner)):
                 shutil.rmtree(folder, ignore_errors=True)
 
+    @property
+    def weights(self) -> tuple[str, ...]:
+        """Digests of all that is read with."""
+        return self._weights
+
     def warm(self) -> None:
-        """Start the reader and wait until its models are loaded. Raises ReaderFailed."""
+        """Start the reader and wait until its models are loaded. Raises NoReader."""
         self._resident()
 
     def read(
@@ -67,7 +88,8 @@ class ReadingRoom:
 
         `on_volume` is called with the folder of the decoded volume and the Reading before the folder goes (for pictures).
 
-        Raises TurnedAway for what the pixels show, ReaderFailed for what is worth another attempt.
+        Raises TurnedAway for what the pixels show, ReaderFailed for what is worth another attempt, NoReader where nothing
+        can be read.
         """
         folder = self._scratch / f"volume-{os.getpid()}"
         shutil.rmtree(folder, ignore_errors=True)
@@ -124,7 +146,12 @@ class ReadingRoom:
             self._follow(reader, self._settings.read.reader_mib_max)
         except ChildDied as died:
             self.close()
+            self._require_device()
             raise ReaderFailed(what=f"the reader {died.what}", do=died.do or "it said nothing") from died
+        except ReaderFailed:
+            self.close()
+            self._require_device()
+            raise
         except TurnedAway:
             raise
         except BaseException:
@@ -135,8 +162,13 @@ class ReadingRoom:
             self.close()
         return load_reading(out)
 
+    def _require_device(self) -> None:
+        """After a reader failed on a GPU: was it the series, or is the GPU gone? A new reader knows. Raises NoReader."""
+        if self._device not in ("", "cpu"):
+            self._resident()
+
     def _follow(self, child: LineChild, mib_max: int) -> None:
-        """Wait for the end of one job, ticking. Returns at "done"; raises TurnedAway, ReaderFailed, ChildDied."""
+        """Wait for the end of one job, ticking. Returns at "done"; raises TurnedAway, ReaderFailed, NoReader, ChildDied."""
         read = self._settings.read
         begun = heard = time.monotonic()
         while True:
@@ -163,6 +195,8 @@ class ReadingRoom:
                 return True
             case "progress":
                 self._progress(str(line.get("stage", "")), int(line.get("done", 0)), int(line.get("total", 0)))
+            case "error" if line.get("code") == "DeviceLost":
+                raise NoReader(str(line.get("text")), "read.device", "look at the driver and the device", "DeviceLost")
             case "error":
                 raise ReaderFailed(
                     what=str(line.get("text", "an error without text")), which=str(line.get("code", "error"))
@@ -177,25 +211,34 @@ class ReadingRoom:
         if self._reader is not None and self._reader.alive():
             return self._reader
         self.close()
-        child = LineChild(
-            "inference.resident", "--entry", self._settings.read.detector, "--device", self._settings.read.device
-        )
+        read, models = self._settings.read, models_folder(self._settings.paths.state)
+        device = self._device or read.device
+        child = LineChild(self._module, "--entry", read.detector, "--device", device, "--models", str(models))
         begun = time.monotonic()
         try:
             while (line := child.receive(TICK_S)) is None or line.get("event") != "ready":
                 self._tick()
                 if line is not None and line.get("event") == "error":
-                    raise ReaderFailed(what=str(line.get("text")), which="inference.resident")
+                    raise NoReader(str(line.get("text")), code=str(line.get("code", "error")))
                 if time.monotonic() - begun > START_S_MAX:
-                    raise ReaderFailed(what=f"not ready after {START_S_MAX:g} s", which="inference.resident")
+                    raise NoReader(f"not ready after {START_S_MAX:g} s", self._module)
+            if line.get("chain") != list(self._weights):
+                raise NoReader(
+                    "other models are installed than when this process started",
+                    f"read.detector = {read.detector}",
+                    "start it again, and studies are read with them",
+                )
         except ChildDied as died:
-            raise ReaderFailed(
-                what=f"the reader {died.what} while starting",
-                do=died.do or "run `python -m inference.resident` by hand to see why",
+            child.close()
+            raise NoReader(
+                f"the reader {died.what} while starting",
+                self._module,
+                died.do or f"run `python -m {self._module}` by hand to see why",
             ) from died
         except BaseException:
             child.close()
             raise
+        self._device = str(line.get("device", device))
         self._reader = child
         self._jobs = 0
         return child

@@ -2,7 +2,8 @@
 
 A job is a loop over the pure choice: read the best series; what its pixels show to be unfit is noted in the ledger and the choice made again.
 Each Reading is kept under its key, so a retry uses it. Attempts are counted when they start. A lease that is lost ends the job at once;
-nothing of it is committed.
+nothing of it is committed. Where nothing can be read at all (a model refused, a GPU lost), the worker stands still: it claims
+nothing, says so, and tries again now and then.
 """
 
 import hashlib
@@ -12,15 +13,14 @@ import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
-from pathlib import Path
 from typing import Final
 
-from config.catalogue import find_entry
 from config.errors import NodeError
 from config.settings import Settings
 from dicom_node.choosing import Chosen, chosen_of, found_json, header_of, left_out_of, to_read_now, with_left_out
-from dicom_node.errors import LostLease, ReaderFailed, TurnedAway
+from dicom_node.errors import LostLease, NoReader, ReaderFailed, TurnedAway
 from dicom_node.logs import alarm, event
+from dicom_node.places import state_folder
 from dicom_node.publishing import (
     MANIFEST,
     Previous,
@@ -37,6 +37,7 @@ from dicom_node.publishing import (
 )
 from dicom_node.reading import ReadingRoom
 from dicom_node.results.context import Device
+from dicom_node.standing import Standstill
 from inference.errors import UnreadableReading
 from inference.findings import Reading, Reason
 from inference.kept import load_reading
@@ -52,17 +53,11 @@ DOUBLINGS_MAX: Final = 10
 _ROUNDS_MAX: Final = 500  # series of one study; each round settles at least one
 
 
-def weights_of(detector: str) -> tuple[str, ...]:
-    """Digests of all that a detector's chain computes with."""
-    entry = find_entry(detector, "detector")
-    return tuple(e.sha256 for e in (entry, find_entry(entry.lungs, "lungs"), find_entry(entry.outliner, "outliner")))
-
-
-def reading_key(sources: Sequence[Source], settings: Settings, version: str) -> str:
+def reading_key(sources: Sequence[Source], weights: Sequence[str], settings: Settings, version: str) -> str:
     """The key of a kept Reading: the instances, the chain, and the settings that reach it."""
     parts = [
         sorted((s.header.sop_instance_uid, s.sha256) for s in sources),
-        sorted(weights_of(settings.read.detector)),
+        sorted(weights),
         settings.select.gap,
         settings.read.nodules_max,
         version,
@@ -91,8 +86,9 @@ class Worker:
         device: Device,
         clock: Callable[[], datetime],
         alive: Callable[[], None] = lambda: None,
+        reader: str = "inference.resident",
     ) -> None:
-        """`alive` is called while children work (the watchdog); `clock` gives aware UTC."""
+        """`alive` is called while children work (the watchdog); `clock` gives aware UTC; `reader` is the module that reads."""
         self._settings = settings
         self._spool = spool
         self._ledger = ledger
@@ -101,15 +97,21 @@ class Worker:
         self._clock = clock
         self._alive = alive
         self._job: _Job | None = None
-        scratch = Path(settings.paths.state) / "scratch"
-        self._room = ReadingRoom(settings, scratch, tick=self._tick)
+        state = state_folder(settings)
+        self._room = ReadingRoom(settings, state / "scratch", tick=self._tick, reader=reader)
+        self._standstill = Standstill(state, owner, settings.read.backoff_s)
 
     def warm(self) -> None:
-        """Load the models before the first job."""
-        self._room.warm()
+        """Load the models before the first job; where that fails the worker stands still."""
+        try:
+            self._room.warm()
+        except NoReader as none:
+            self._standstill.begin(none, self._clock())
 
     def turn(self, now: datetime) -> int:
-        """Do one job; returns 0 when there was none."""
+        """Do one job; returns 0 when there was none, or nothing can be read."""
+        if not self._standstill.is_over(now, self._room.warm):
+            return 0
         # one more than a series has: a series that ended its keeper each time must still be marked, and the next one read
         attempts_max = self._settings.read.attempts_max + 1
         claim = self._ledger.claim_study(self._owner, self._settings.read.lease_s, now, attempts_max=attempts_max)
@@ -121,6 +123,9 @@ class Worker:
             self._do(claim)
         except LostLease:
             event("study.lost", logging.WARNING, study=claim.study_number)
+        except NoReader as none:  # no fault of the study either: it waits for whoever can read it
+            self._standstill.begin(none, self._clock())
+            self._give_back(claim, StudyMove.RETRY, counted=False, why=str(none), not_before=None)
         except SpoolFull as full:  # no fault of the study: it waits for room
             alarm("disk_full", study=claim.study_number, why=full.what)
             later = self._clock() + timedelta(seconds=DISK_WAIT_S)
@@ -156,6 +161,7 @@ class Worker:
     def close(self) -> None:
         """End the children."""
         self._room.close()
+        self._standstill.end()
 
     def _tick(self, *, renew: bool = False) -> None:
         """Feed the watchdog, renew the lease (`renew`: in any case). Raises LostLease."""
@@ -211,7 +217,7 @@ class Worker:
         sources = [s for s in self._sources(view, row.series_uid, chosen) if s.header.sop_instance_uid not in unread]
         folder = self._spool.study_folder(view.study.study_uid) / "readings"
         make_folder(folder)
-        out = folder / f"{reading_key(sources, self._settings, self._device.software_version)}.json"
+        out = folder / f"{reading_key(sources, self._room.weights, self._settings, self._device.software_version)}.json"
         if out.exists():
             try:
                 return with_left_out(load_reading(out), left_out)
@@ -346,7 +352,7 @@ class Worker:
             if readings
             else chosen.choice.reason or Reason("nothing", "no series of the study can be read"),
             sources=sources,
-            weights=weights_of(self._settings.read.detector),
+            weights=self._room.weights,
             identity_key=chosen.identity_key,
             choice_digest=chosen.digest,
             content_at=study.chosen_at or self._clock(),

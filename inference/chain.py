@@ -1,7 +1,8 @@
 """From catalogue entries to the parts that read: the one place that knows which code is which method.
 
 A part is made as `Class(entry)`, one that computes with torch as `Class(entry, device)`. What a method needs is loaded
-when it is asked for and not before; weights are loaded by `inference/weights.py` alone, which looks at their digest first.
+when it is asked for and not before, and not before the digest of its weights was found to be that of the catalogue
+(`inference/weights.py`, which loads them, looks once more at what it has read).
 """
 
 import importlib
@@ -13,6 +14,7 @@ from config.catalogue import Entry, find_entry
 from config.errors import ConfigurationError
 from inference.device import choose_device
 from inference.reader import Chain
+from inference.stored import verify_weights
 
 
 class _Method(NamedTuple):
@@ -59,5 +61,6 @@ def _part(entry: Entry, device: Any) -> Any:
             entry.name,
             f"known are {known}",
         )
+    verify_weights(entry)
     part = getattr(importlib.import_module(method.module), method.part)
     return part(entry, device) if method.on_device else part(entry)

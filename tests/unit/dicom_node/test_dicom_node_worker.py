@@ -36,6 +36,7 @@ class Room(ReadingRoom):
     """Fails for the series that it is told to; finds nothing in the others."""
 
     def __init__(self) -> None:
+        self._weights = ("0" * 64,)
         self.poison: set[str] = set()
         self.asked: list[str] = []
 
