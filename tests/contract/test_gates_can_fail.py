@@ -34,6 +34,7 @@ PLANTS = {
     "hl7apy": ("hl7/client.py", "import hl7apy"),
     "torch": ("storage/states.py", "import torch"),
     "torch-process": ("inference/kept.py", "import torch"),
+    "learn": ("inference/volume.py", "import matplotlib"),
     "receiver-blind": ("dicom_node/net/conformance.py", "import storage.ledger"),
     "demo": ("dicom_node/courier.py", "import dicom_node.demo"),
     "rooms-config": ("config/planted.py", ""),
