@@ -117,8 +117,9 @@ def chosen_of(view: StudyView, settings: Settings, *, judge_age: bool = True) ->
 
 
 def left_out_of(choice: Choice, series_uid: str) -> tuple[LeftOut, ...]:
-    """Images of a chosen series that are not read (localizers, repeats, lateral views)."""
-    return next((v.left_out for v in choice.verdicts if v.series_instance_uid == series_uid), ())
+    """Images of a chosen series that are not read (localizers, repeats, lateral views); frames are the decoder's business."""
+    left_out = next((v.left_out for v in choice.verdicts if v.series_instance_uid == series_uid), ())
+    return tuple(left for left in left_out if left.frame is None)
 
 
 def with_left_out(reading: Reading, left_out: tuple[LeftOut, ...]) -> Reading:

@@ -19,6 +19,7 @@ GEOMETRY: Final = (
     "rows",
     "columns",
     "frames",
+    "planes",
     "frame_of_reference_uid",
 )
 

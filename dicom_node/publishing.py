@@ -339,8 +339,10 @@ def _manifest(
         ),
         "objects": objects,
         "destinations": [_destination_json(d) for d in _destinations(objects, settings)] if leaves else [],
-        "instances_read": sorted(u for r in report.readings for u in r.slices_read),
-        "instances_left_out": sorted(left.sop_instance_uid for r in report.readings for left in r.slices_left_out),
+        "instances_read": sorted({u for r in report.readings for u in r.slices_read}),
+        "instances_left_out": sorted(
+            {left.sop_instance_uid for r in report.readings for left in r.slices_left_out if left.frame is None}
+        ),
     }
 
 

@@ -6,7 +6,7 @@ The numbers are those of SEG, SR and ORU: nothing is computed or rounded here.
 from collections.abc import Mapping, Sequence
 from typing import Any, Final
 
-from inference.findings import Candidate, Finding, Nodule, Reading, Reason
+from inference.findings import Candidate, Finding, LeftOut, Nodule, Reading, Reason
 
 SCHEMA_VERSION: Final = 1
 STAGES: Final = ("receive", "wait", "decode", "lungs", "detect", "outline", "grade", "write", "deliver")
@@ -63,7 +63,7 @@ def series_entry(
         "reason": None if status == "completed" else _reason(reason, status),
         "evidence": evidence,
         "slices_read": len(reading.slices_read) if looked and reading else 0,
-        "slices_left_out": [vars(left) for left in reading.slices_left_out] if looked and reading else [],
+        "slices_left_out": [_left_out_json(left) for left in reading.slices_left_out] if looked and reading else [],
         "nodules": [_nodule(n) for n in reading.nodules]
         if looked and reading and reading.nodules is not None
         else None,
@@ -83,6 +83,12 @@ def _reason(reason: Reason | None, status: str) -> dict[str, str]:
     if reason is not None and reason.code:
         return {"code": reason.code, "text": reason.text}
     return {"code": status, "text": UNSAID.get(status, status.replace("_", " "))}
+
+
+def _left_out_json(left: LeftOut) -> dict[str, Any]:
+    """An instance that was left out; `frame` where it is only that frame of it."""
+    plain: dict[str, Any] = {"sop_instance_uid": left.sop_instance_uid, "why": left.why}
+    return plain if left.frame is None else {**plain, "frame": left.frame}
 
 
 def candidates_json(candidates: Sequence[Candidate]) -> list[dict[str, Any]]:

@@ -6,6 +6,7 @@ out/volume.npy (int16 [k, j, i]), then out/volume.json, which is there only when
 series is refused (exit 3); {"event": "error", "code", "text"} when it is worth another attempt (exit 1).
 """
 
+import itertools
 import json
 import resource
 import sys
@@ -19,17 +20,19 @@ import numpy.typing as npt
 
 from inference.errors import CannotDecode, NotDicom, NotOneVolume, ReadingError, TooLarge
 from inference.findings import LeftOut
+from inference.frames import FrameFile
 from inference.headers import Header, read_header
 from inference.pixels import read_hu
 from inference.volume import GapRule, Oddity, Plan, Volume, check_hu, from_json, plan_volume, to_json, volume_of
 
 VOXELS: Final = "volume.npy"
 FACTS: Final = "volume.json"
-FORMAT: Final = 1
+FORMAT: Final = 2
 PROGRESS_LINES: Final = 20  # in a series
 VOLUME_SHARE_MAX: Final = 0.5  # of the memory limit; the rest is for the libraries and for one slice
 
 Progress = Callable[[int, int], None]
+_Hu = npt.NDArray[np.int16]
 
 
 @dataclass(frozen=True)
@@ -114,17 +117,29 @@ def _write_slices(file: BinaryIO, plan: Plan, paths: dict[str, Path], progress: 
     shape = plan.shape
     np.lib.format.write_array_header_1_0(file, {"descr": "<i2", "fortran_order": False, "shape": shape})
     beyond: dict[str, int] = {}
-    for k, header in enumerate(plan.stack.headers):
-        hu, saturated = read_hu(paths[header.sop_instance_uid])
+    for k, (header, (hu, saturated)) in enumerate(_decoded(plan.stack.headers, paths)):
         if hu.shape != shape[1:]:
             raise CannotDecode(f"a slice decodes to another size than {shape[1]} x {shape[2]}", header.sop_instance_uid)
         if saturated:
-            beyond[header.sop_instance_uid] = saturated
+            beyond[header.sop_instance_uid] = beyond.get(header.sop_instance_uid, 0) + saturated
         file.write(np.ascontiguousarray(hu, "<i2").data)
         progress(k + 1, shape[0])
     if beyond:
         text = f"{sum(beyond.values())} voxels lie beyond 16-bit HU and stand at the ends of the range"
         yield Oddity("saturated", text, None, tuple(beyond))
+
+
+def _decoded(headers: Sequence[Header], paths: dict[str, Path]) -> Iterator[tuple[Header, tuple[_Hu, int]]]:
+    """Each slice in HU, in the order given; a multi-frame object stays open while its frames follow each other."""
+    for uid, group in itertools.groupby(headers, lambda h: h.sop_instance_uid):
+        together = list(group)
+        if together[0].frame is None:
+            yield together[0], read_hu(paths[uid])
+            continue
+        with FrameFile(paths[uid]) as file:
+            for h in together:
+                slope = 1.0 if h.rescale_slope is None else h.rescale_slope
+                yield h, file.hu(h.frame or 0, slope, h.rescale_intercept or 0.0)
 
 
 def open_volume(folder: Path) -> Volume:

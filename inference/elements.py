@@ -28,7 +28,7 @@ from pydicom.uid import DeflatedExplicitVRLittleEndian
 from inference.errors import NotDicom
 
 VALUE_BYTES_MAX: Final = 64 * 1024  # longest text or number element that is looked at
-SEQUENCE_BYTES_MAX: Final = 8 * 1024 * 1024  # longest sequence that is looked at; 20,000 references of a rejection note
+SEQUENCE_BYTES_MAX: Final = 32 * 1024 * 1024  # longest sequence that is looked at; 2,000 frames with private groups
 INFLATED_BYTES_MAX: Final = 1024 * 1024 * 1024  # a deflated data set may grow to this
 CHUNK_BYTES: Final = 1024 * 1024
 UNDEFINED: Final = 0xFFFFFFFF

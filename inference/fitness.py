@@ -16,6 +16,7 @@ from inference.errors import Unfit
 from inference.findings import LeftOut, Reason
 from inference.geometry import Stack, number
 from inference.headers import Header
+from inference.planes import ENHANCED_CLASSES
 from inference.volume import same_digest
 from inference.words import calls_chest, names_other_part
 
@@ -24,7 +25,8 @@ CR: Final = "1.2.840.10008.5.1.4.1.1.1"  # Computed Radiography Image Storage
 DX_PRESENTATION: Final = "1.2.840.10008.5.1.4.1.1.1.1"  # Digital X-Ray Image Storage - For Presentation
 DX_PROCESSING: Final = "1.2.840.10008.5.1.4.1.1.1.1.1"  # Digital X-Ray Image Storage - For Processing
 RADIOGRAPHS: Final = frozenset({CR, DX_PRESENTATION, DX_PROCESSING})
-READ_CLASSES: Final = frozenset({CT, *RADIOGRAPHS})
+CT_CLASSES: Final = frozenset({CT, *ENHANCED_CLASSES})
+READ_CLASSES: Final = CT_CLASSES | RADIOGRAPHS
 
 THICKNESS_SLACK_MM: Final = 0.05  # 3.0 mm written as 3.04
 OFF_AXIS_DEG_MAX: Final = 5.0  # an axial stack laid along the patient's axis; MPRs are turned further
@@ -54,6 +56,13 @@ REFORMATS: Final = frozenset(
 PROJECTIONS: Final = frozenset(
     {"MIP", "MINIP", "VRT", "SSD", "CPR"}
 )  # as a word of a later value too: the values are no HU then
+TECHNIQUES: Final = frozenset(
+    {"", "NONE", "MIXED"}
+)  # Volume Based Calculation Technique (PS3.3 C.8.16.2.1) of acquired slices
+PIXEL_CONTRASTS: Final = frozenset(
+    {"MAXIMUM", "MINIMUM", "SUBTRACTION", "DIVISION", "MASKED", "MULTIPLICATION", "STD_DEVIATION"}
+    | {"RCBF", "RCBV", "RMTT", "RTTP", "PERFUSION_ROOT_CBF"}
+)  # value 4 of an enhanced Image Type (PS3.3 C.8.16.1.4 and what perfusion software writes): no HU of a patient
 NOT_HU: Final = frozenset({"OD", "MGML", "Z_EFF", "ED", "EDW", "PCT"})  # Rescale Type (PS3.3 C.11.1.1.2)
 LATERALS: Final = frozenset({"LL", "RL", "LAT", "LATERAL", "SEITLICH"})
 FRONTALS: Final = frozenset({"PA", "AP"})
@@ -110,7 +119,7 @@ def judge(view: SeriesView, rules: Select, models: frozenset[str], study_words: 
         if view.found is not None:
             return Judged(view, "none", _outcome(view.found), view.found.reason)
         return Judged(view, "none", "set_aside", Reason("not_read_class" if view.headers else "no_images", text))
-    kind: Kind = "ct" if sum(h.sop_class_uid == CT for h in images) * 2 >= len(images) else "radiograph"
+    kind: Kind = "ct" if sum(h.sop_class_uid in CT_CLASSES for h in images) * 2 >= len(images) else "radiograph"
     reason = _not_ours(images, kind, rules, study_words)
     if reason is not None:
         return Judged(view, kind, "passed_over", reason)
@@ -122,7 +131,7 @@ def judge(view: SeriesView, rules: Select, models: frozenset[str], study_words: 
     if ("nodule" if kind == "ct" else "radiograph") not in models:
         what = "CT" if kind == "ct" else "chest X-rays"
         return Judged(view, kind, "declined", Reason("no_model", f"no model for {what} is installed"))
-    images = [h for h in images if (h.sop_class_uid == CT) == (kind == "ct")]
+    images = [h for h in images if (h.sop_class_uid in CT_CLASSES) == (kind == "ct")]
     return _judge_ct(view, images, rules) if kind == "ct" else _judge_radiographs(view, images, rules)
 
 
@@ -158,7 +167,7 @@ def _not_ours(images: Sequence[Header], kind: Kind, rules: Select, study_words: 
 
 
 def _short(images: Sequence[Header], rules: Select) -> Reason | None:
-    places = [h.position for h in images if h.position is not None]
+    places = [frame.position for h in images for frame in h.as_frames() if frame.position is not None]
     if not places:
         return None
     extent = max(max(p[axis] for p in places) - min(p[axis] for p in places) for axis in range(3))
@@ -203,7 +212,7 @@ def _moment(text: str, zone: tzinfo) -> datetime | None:
 
 def _judge_ct(view: SeriesView, images: Sequence[Header], rules: Select) -> Judged:
     """All that stands against reading it, the reason that no resending can mend first."""
-    reasons = [_not_a_scan(images)]
+    reasons = [_not_a_scan(images), _several_stacks(images)]
     stack = None
     try:
         stack = geometry.stack_headers(images)
@@ -221,13 +230,15 @@ def _judge_ct(view: SeriesView, images: Sequence[Header], rules: Select) -> Judg
     foreign = [
         LeftOut(h.sop_instance_uid, "of a class that is not read with the series")
         for h in view.headers
-        if h.sop_class_uid != CT
+        if h.sop_class_uid not in CT_CLASSES
     ]
     return Judged(view, "ct", stack=stack, left_out=(*(stack.left_out if stack else ()), *foreign))
 
 
 def _same_as_far_as_known(one: Header, other: Header) -> bool:
-    """Headers read without pixel digests can't tell; then the assembly of the volume does."""
+    """Headers read without pixel digests can't tell; then the assembly of the volume does. Frames are never the same."""
+    if one.frame is not None or other.frame is not None:
+        return False
     return same_digest(one, other) or not (one.pixel_sha256 and other.pixel_sha256)
 
 
@@ -247,6 +258,7 @@ def _not_a_scan(images: Sequence[Header]) -> Reason | None:
     """Image Type and pixel description that no axial slice of HU has."""
     if not any(h.has_pixels for h in images):
         return Reason("no_pixels", "the images carry no pixel data")
+    images = [frame for h in images for frame in h.as_frames()]
     if all(geometry.is_localizer(h) for h in images):
         return Reason("localizer", "the series holds nothing but localizers")
     made = next((name for h in images if (name := _reformat_of(h))), None)
@@ -259,7 +271,13 @@ def _not_a_scan(images: Sequence[Header]) -> Reason | None:
         if (header.samples_per_pixel or 1) != 1 or header.photometric not in ("", "MONOCHROME1", "MONOCHROME2"):
             return Reason("colour", "colour images hold no HU")
         if header.frames > 1:
-            return Reason("multiframe", "several frames in one image of a single-frame class")
+            enhanced = header.sop_class_uid in ENHANCED_CLASSES
+            what = (
+                "several frames that the object does not describe one by one"
+                if enhanced
+                else ("several frames in one image of a single-frame class")
+            )
+            return Reason("multiframe", what)
         if header.bits_allocated == 8:
             return Reason("eight_bit", "8-bit images: the HU are destroyed")
         if header.rescale_type.upper() in NOT_HU:
@@ -267,8 +285,27 @@ def _not_a_scan(images: Sequence[Header]) -> Reason | None:
     return None
 
 
+def _several_stacks(images: Sequence[Header]) -> Reason | None:
+    """Multi-frame objects may hold several volumes: stacks, or moments of one place. Those are for a person to take apart."""
+    frames = [frame for h in images for frame in h.as_frames() if frame.frame is not None]
+    stacks = {frame.stack for frame in frames}
+    if len(stacks) > 1:
+        return Reason("not_one_acquisition", f"{len(stacks)} stacks of frames in one series")
+    phases = {frame.phase for frame in frames}
+    if len(phases) > 1 and len({frame.position for frame in frames}) < len(frames):
+        named = "; ".join(sorted(phase or "not named" for phase in phases)[:3])
+        return Reason("not_one_acquisition", f"{len(phases)} moments of one place in one series ({named})")
+    return None
+
+
 def _reformat_of(header: Header) -> str | None:
     """The word of Image Type that says so: value 3 as a whole, or a projection named in a later one."""
+    if header.technique.upper() not in TECHNIQUES:
+        return header.technique
+    if header.sop_class_uid in ENHANCED_CLASSES:
+        contrast = next((v for v in header.image_type[3:4] if v.upper() in PIXEL_CONTRASTS), None)
+        if contrast or header.presentation.upper() == "COLOR":
+            return contrast or "COLOR"
     values = [value.upper().replace("_", " ") for value in header.image_type[2:]]
     if values and values[0] in REFORMATS:
         return values[0]

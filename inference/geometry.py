@@ -125,26 +125,32 @@ def is_localizer(header: Header) -> bool:
     return "LOCALIZER" in (word.upper() for word in header.image_type[2:])
 
 
+def left(header: Header, why: str) -> LeftOut:
+    """An image, or a frame of one, that is left out."""
+    return LeftOut(header.sop_instance_uid, why, header.frame)
+
+
 def stack_headers(headers: Sequence[Header]) -> Stack:
-    """Order the slices of one series along their normal.
+    """Order the slices of one series along their normal; of a multi-frame object every frame is a slice.
 
     Localizers, and up to three slices of another orientation, are left out with a note.
     Raises:
         OnlyLocalizer, TooFewSlices, NoGeometry: nothing to stack, or no telling where.
         NotOneVolume: two orientations, matrix sizes or pixel spacings.
     """
-    headers = list({h.sop_instance_uid: h for h in headers}.values())
+    frames = [frame for header in headers for frame in header.as_frames()]
+    headers = list({h.key: h for h in frames}.values())
     images = [h for h in headers if not is_localizer(h)]
     if headers and not images:
         raise OnlyLocalizer("the series holds nothing but localizers")
     if not images:
         raise TooFewSlices("the series holds no image")
-    left_out = [LeftOut(h.sop_instance_uid, "a localizer") for h in headers if is_localizer(h)]
+    left_out = [left(h, "a localizer") for h in headers if is_localizer(h)]
     _need_geometry(images)
     images, strays = _one_orientation(images)
-    left_out += [LeftOut(h.sop_instance_uid, "of another orientation than the series") for h in strays]
+    left_out += [left(h, "of another orientation than the series") for h in strays]
     _need_one_grid(images)
-    return _stacked(images, sorted(left_out, key=lambda left: left.sop_instance_uid))
+    return _stacked(images, sorted(left_out, key=lambda one: (one.sop_instance_uid, one.frame or 0)))
 
 
 def _need_geometry(headers: Sequence[Header]) -> None:
@@ -205,20 +211,20 @@ def _need_one_grid(headers: Sequence[Header]) -> None:
             raise NotOneVolume("two pixel spacings in one series", header.sop_instance_uid)
 
 
-def _tie(header: Header) -> tuple[int, str]:
-    """Among equals the lower Instance Number, then the lower UID: never the order of arrival."""
-    return (header.instance_number if header.instance_number is not None else 2**40, header.sop_instance_uid)
+def _tie(header: Header) -> tuple[int, str, int]:
+    """Among equals the lower Instance Number, then the lower UID, then the lower frame: never the order of arrival."""
+    return (header.instance_number if header.instance_number is not None else 2**40, *header.key)
 
 
 def _stacked(headers: Sequence[Header], left_out: Sequence[LeftOut]) -> Stack:
     reference = min(headers, key=_tie)
     normal = normal_of(reference.orientation or ())
-    positions = {h.sop_instance_uid: np.asarray(h.position, np.float64) for h in headers}
-    ordered = sorted(headers, key=lambda h: (float(positions[h.sop_instance_uid] @ normal), _tie(h)))
+    positions = {h.key: np.asarray(h.position, np.float64) for h in headers}
+    ordered = sorted(headers, key=lambda h: (float(positions[h.key] @ normal), _tie(h)))
     groups: list[list[Header]] = []
     for header in ordered:
-        here = float(positions[header.sop_instance_uid] @ normal)
-        if groups and here - float(positions[groups[-1][0].sop_instance_uid] @ normal) < SAME_PLACE_MM:
+        here = float(positions[header.key] @ normal)
+        if groups and here - float(positions[groups[-1][0].key] @ normal) < SAME_PLACE_MM:
             groups[-1].append(header)
         else:
             groups.append([header])
@@ -279,7 +285,7 @@ def without_repeats(stack: Stack, same: Callable[[Header, Header], bool]) -> Sta
     if differing:
         raise _repeated(stack, differing)
     dropped = [
-        LeftOut(other.sop_instance_uid, "the same pixels at the same position as another image of the series")
+        left(other, "the same pixels at the same position as another image of the series")
         for group in stack.repeats
         for other in group[1:]
     ]
@@ -305,16 +311,14 @@ def _repeated(stack: Stack, differing: Sequence[Sequence[Header]]) -> NotOneVolu
 
 def largest_run(stack: Stack) -> Stack:
     """The longest part of the stack without a gap; the rest is left out with a note."""
-    starts = {gap.sop_instance_uids[1] for gap in stack.gaps}
+    starts = {gap.positions[1] for gap in stack.gaps}
     runs: list[list[Header]] = []
     for header in stack.headers:
-        if not runs or header.sop_instance_uid in starts:
+        if not runs or header.position in starts:
             runs.append([])
         runs[-1].append(header)
     longest = max(runs, key=len)
-    beyond = [
-        LeftOut(h.sop_instance_uid, "beyond a gap in the series") for run in runs if run is not longest for h in run
-    ]
+    beyond = [left(h, "beyond a gap in the series") for run in runs if run is not longest for h in run]
     normal = normal_of(longest[0].orientation or ())
     return _measured(longest, (), normal, (*stack.left_out, *beyond))
 

@@ -10,7 +10,7 @@ import re
 import resource
 import sys
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from dataclasses import fields as dataclass_fields
 from datetime import date, datetime
 from pathlib import Path
@@ -18,6 +18,7 @@ from typing import Any, Final
 
 from inference.elements import PN_DELIMITERS, OpenDataset, Values, pixel_facts, read_to_pixels, tag_of
 from inference.errors import NotDicom
+from inference.planes import ENHANCED_CLASSES, FACTS, Plane, plane_of, read_planes
 
 REFERENCES_MAX: Final = 100_000  # of a rejection note
 SOP_CLASS_KOS: Final = "1.2.840.10008.5.1.4.1.1.88.59"  # Key Object Selection Document Storage
@@ -106,6 +107,34 @@ class Header:
     note_references: tuple[tuple[str, str], ...] = ()
     pixel_sha256: str = ""
     faults: tuple[str, ...] = ()
+    frame: int | None = None
+    planes: tuple[Plane, ...] = ()
+    stack: str = ""
+    phase: str = ""
+    technique: str = ""
+    presentation: str = ""
+
+    @property
+    def key(self) -> tuple[str, int]:
+        """What tells images apart: SOP Instance UID, and the frame (0 for an image of one)."""
+        return self.sop_instance_uid, self.frame or 0
+
+    def as_frames(self) -> tuple["Header", ...]:
+        """A header for each frame of a multi-frame CT, numbered from 1; itself for any other image.
+
+        The digest of the pixels is that of the object and none of a frame's.
+        """
+        return tuple(
+            replace(
+                self,
+                frames=1,
+                frame=number,
+                planes=(),
+                pixel_sha256="",
+                **{name: value for name in FACTS if (value := getattr(plane, name)) not in (None, "", ())},
+            )
+            for number, plane in enumerate(self.planes, 1)
+        ) or (self,)
 
     def to_json(self) -> dict[str, Any]:
         """Plain values; `from_json` of it is equal to this header."""
@@ -115,7 +144,8 @@ class Header:
     def from_json(cls, plain: Mapping[str, Any]) -> "Header":
         """Take back `to_json`, also after a JSON round trip; fields of another version are ignored."""
         known = {f.name for f in dataclass_fields(cls)}
-        return cls(**{key: _frozen(value) for key, value in plain.items() if key in known})
+        kept = {key: _frozen(value) for key, value in plain.items() if key in known and key != "planes"}
+        return cls(**kept, planes=tuple(plane_of(plane) for plane in plain.get("planes", ())))
 
 
 def _frozen(value: Any) -> Any:
@@ -156,6 +186,7 @@ OTHERS: Final = (
     "LossyImageCompression", "PatientName", "PatientAge", "PatientSpeciesDescription", "PatientSpeciesCodeSequence",
     "AcquisitionDateTime", "AcquisitionDate", "AcquisitionTime", "SeriesDate", "SeriesTime", "ContentDate", "ContentTime",
     "ConceptNameCodeSequence", "CurrentRequestedProcedureEvidenceSequence", "IssuerOfPatientIDQualifiersSequence",
+    "SharedFunctionalGroupsSequence", "PerFrameFunctionalGroupsSequence",
 )
 HEADER_TAGS: Final = tuple(sorted({tag_of(k) for table in (TEXTS, CODES, UIDS, SHORTS, DECIMALS) for k in table.values()}
                                   | {tag_of(k) for k in OTHERS}))
@@ -206,6 +237,9 @@ def _header_of(opened: OpenDataset, path: Path, with_pixel_digest: bool) -> Head
     plain["lossy"] = values.code("LossyImageCompression") == "01" or opened.transfer_syntax_uid in LOSSY_SYNTAXES
     plain["character_set"] = values.character_set
     plain |= _from_sequences(values, plain)
+    if plain["sop_class_uid"] in ENHANCED_CLASSES:
+        common, plain["planes"] = read_planes(values, plain["frames"])
+        plain |= {name: value for name, value in common.items() if not (name == "body_part" and plain[name])}
     plain["acquired_at"] = _acquired_at(values, plain["timezone_offset"])
     plain["age_years"] = _age_years(values, plain["birth_date"], plain["acquired_at"])
     plain |= pixel_facts(opened, faults, with_pixel_digest)

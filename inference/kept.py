@@ -79,7 +79,8 @@ def reading_to_json(reading: Reading) -> dict[str, Any]:
     for name in ("algorithms", "slices_left_out", "candidates"):
         plain[name] = [_plain(item) for item in plain[name]]
     plain["seconds"] = dict(reading.seconds)
-    plain["slices_read"], plain["quality"] = list(reading.slices_read), list(reading.quality)
+    for name in ("slices_read", "frames_read", "quality"):
+        plain[name] = list(plain[name])
     return plain
 
 
@@ -94,6 +95,7 @@ def reading_from_json(plain: Mapping[str, Any]) -> Reading:
             "findings": None if plain["findings"] is None else tuple(Finding(**f) for f in plain["findings"]),
             "algorithms": tuple(Algorithm(**a) for a in plain["algorithms"]),
             "slices_read": tuple(plain["slices_read"]),
+            "frames_read": tuple(plain.get("frames_read", ())),
             "slices_left_out": tuple(LeftOut(**left) for left in plain["slices_left_out"]),
             "quality": tuple(plain["quality"]),
             "candidates": tuple(

@@ -132,20 +132,25 @@ def hu_of(stored: npt.NDArray[Any], slope: float, intercept: float) -> tuple[npt
 
 def _stored(opened: OpenDataset, values: Values) -> npt.NDArray[Any]:
     """The single frame of one monochrome image, (rows, columns), as whole numbers in their own signedness."""
-    layout = _layout(values)
+    layout = layout_of(values)
     element = opened.pixels
     if element is None or element.length == 0:
         raise NoPixels("the image carries no pixel data")
     if element.tag != tag_of("PixelData"):
         raise CannotDecode("floating-point pixel data")
     if opened.transfer_syntax_uid in NATIVE and element.length != UNDEFINED:
-        return _used_bits(_native(opened, layout), layout)
+        return used_bits(native_frame(opened, layout), layout)
     if opened.transfer_syntax_uid in NATIVE or element.length != UNDEFINED:
         raise CannotDecode("pixel data and transfer syntax contradict each other (one is compressed, the other not)")
     return _encapsulated(opened, layout)
 
 
-def _layout(values: Values) -> Layout:
+def layout_of(values: Values, frames_max: int = 1) -> Layout:
+    """The Image Pixel module of a monochrome image, checked.
+
+    Raises:
+        NoPixels, CannotDecode: it makes no sense, has colours, or more than `frames_max` frames.
+    """
     rows, columns = values.short("Rows"), values.short("Columns")
     allocated, stored = values.short("BitsAllocated"), values.short("BitsStored")
     if not rows or not columns:
@@ -154,7 +159,7 @@ def _layout(values: Values) -> Layout:
         raise NoPixels(f"the image claims {rows} x {columns} pixels")
     if (values.short("SamplesPerPixel") or 1) != 1:
         raise CannotDecode("a colour image")
-    if (values.integer("NumberOfFrames") or 1) != 1:
+    if (values.integer("NumberOfFrames") or 1) > frames_max:
         raise CannotDecode("several frames in one image")
     if allocated not in (8, 16):
         raise CannotDecode(f"{allocated} bits allocated; 8 or 16 are read")
@@ -164,25 +169,30 @@ def _layout(values: Values) -> Layout:
     return Layout(rows, columns, allocated, stored, high, signed=values.short("PixelRepresentation") == 1)
 
 
-def _native(opened: OpenDataset, layout: Layout) -> npt.NDArray[Any]:
-    """Uncompressed pixels, straight from the file (PS3.5 8.2 and A.1 to A.3)."""
-    element = opened.pixels
-    there = min(element.length, opened.file.size - element.start) if element else 0
-    if element is None or there < layout.frame_bytes:
+def native_frame(opened: OpenDataset, layout: Layout, before: int = 0) -> npt.NDArray[Any]:
+    """Uncompressed pixels, straight from the file (PS3.5 8.2 and A.1 to A.3); `before` frames lie in front of them.
+
+    Raises:
+        NoPixels: the file ends before they do.
+    """
+    element, needed = opened.pixels, layout.frame_bytes
+    start = before * needed
+    there = min(element.length, opened.file.size - element.start) - start if element else 0
+    if element is None or there < needed:
         raise NoPixels(
-            f"pixel data are cut short: {there} bytes where {layout.rows} x {layout.columns} pixels need {layout.frame_bytes}"
+            f"pixel data are cut short: {max(0, there)} bytes where {layout.rows} x {layout.columns} pixels need {needed}"
         )
-    opened.file.seek(element.start)
-    data = opened.file.read(layout.frame_bytes)
-    if len(data) < layout.frame_bytes:
-        raise NoPixels(f"pixel data are cut short: {len(data)} bytes where {layout.frame_bytes} are needed")
+    opened.file.seek(element.start + start)
+    data = opened.file.read(needed)
+    if len(data) < needed:
+        raise NoPixels(f"pixel data are cut short: {len(data)} bytes where {needed} are needed")
     kind = np.dtype(("i" if layout.signed else "u") + str(layout.bits_allocated // 8)).newbyteorder(
         "<" if opened.little_endian else ">"
     )
     return np.frombuffer(data, kind).reshape(layout.rows, layout.columns)
 
 
-def _used_bits(pixels: npt.NDArray[Any], layout: Layout) -> npt.NDArray[Any]:
+def used_bits(pixels: npt.NDArray[Any], layout: Layout) -> npt.NDArray[Any]:
     """Only Bits Stored below High Bit are the value; old overlays lie in the others (PS3.5 8.1.1)."""
     if layout.bits_stored == layout.bits_allocated:
         return pixels

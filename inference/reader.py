@@ -177,6 +177,7 @@ def read(
         seconds=watch.seconds,
         series_number=volume.series_number,
         series_description=volume.description,
+        frames_read=volume.frame_numbers,
     )
 
 

@@ -88,6 +88,11 @@ def choose(
 # ---------------------------------------------------------------- ranking and words for each
 
 
+def _first(judged: Judged) -> Header:
+    """The first image, of a multi-frame object its first frame."""
+    return judged.view.headers[0].as_frames()[0]
+
+
 def _thickness(judged: Judged) -> float:
     stack = judged.stack
     if stack is None:
@@ -97,7 +102,7 @@ def _thickness(judged: Judged) -> float:
 
 def _derived(judged: Judged) -> int:
     """An axial MPR (it says so in a later value of Image Type) comes after acquired slices."""
-    return int(any("MPR" in value.upper().split() for h in judged.view.headers[:1] for value in h.image_type[3:]))
+    return int(any("MPR" in value.upper().split() for value in _first(judged).image_type[3:]))
 
 
 def _coverage(judged: Judged) -> float:
@@ -110,7 +115,7 @@ def _contrast(judged: Judged) -> int:
 
 
 def _kernel(judged: Judged) -> float:
-    first = judged.view.headers[0]
+    first = _first(judged)
     return softness(first.kernel, first.manufacturer)
 
 
@@ -151,9 +156,7 @@ def _better(best: Judged, other: Judged) -> str:
     if thin != thick:
         return f"its slices are thinner ({number(thin)} mm against {number(thick)} mm)"
     if _kernel(best) != _kernel(other):
-        return (
-            f"its kernel is softer ({best.view.headers[0].kernel or '?'} against {other.view.headers[0].kernel or '?'})"
-        )
+        return f"its kernel is softer ({_first(best).kernel or '?'} against {_first(other).kernel or '?'})"
     if _derived(best) != _derived(other):
         return "its slices were acquired, not reformatted"
     if round(_coverage(best), 0) != round(_coverage(other), 0):

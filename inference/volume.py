@@ -42,7 +42,8 @@ class Volume:
     """One series in HU.
 
     `hu` int16 [k, j, i] = (slice, row, column), read-only, padding kept as stored; `affine` (4, 4) float64 takes (k, j, i, 1) to LPS
-    mm at voxel centres; `sop_instance_uids` in the order of k, which ascends along row x column. `odd` says what was odd,
+    mm at voxel centres; `sop_instance_uids` in the order of k, which ascends along row x column; `frame_numbers` likewise, ()
+    where no image has several frames (then one instance stands for several k). `odd` says what was odd,
     `left_out` which images of the series are not in it and why. `thickness_mm` is the nominal slice thickness (the step where the
     header has none).
     """
@@ -59,6 +60,7 @@ class Volume:
     series_number: str = ""
     description: str = ""
     manufacturer: str = ""
+    frame_numbers: tuple[int | None, ...] = ()
 
     @property
     def spacing_mm(self) -> tuple[float, float, float]:
@@ -120,7 +122,9 @@ def _notes(code: str, left_out: Sequence[LeftOut]) -> list[Oddity]:
     for left in left_out:
         by_reason.setdefault(left.why, []).append(left.sop_instance_uid)
     return [
-        Oddity(code, f"{len(uids)} image{'s' if len(uids) > 1 else ''} left out: {why}", None, tuple(uids))
+        Oddity(
+            code, f"{len(uids)} image{'s' if len(uids) > 1 else ''} left out: {why}", None, tuple(dict.fromkeys(uids))
+        )
         for why, uids in by_reason.items()
     ]
 
@@ -170,13 +174,13 @@ def assemble_volume(slices: Sequence[Slice], gap: GapRule = "refuse") -> Volume:
     Raises:
         NotOneVolume, NoGeometry: two orientations, stacks, sizes; gaps, tilt; no telling where the slices lie.
     """
-    pixels = {s.header.sop_instance_uid: s.hu for s in slices}
+    pixels = {s.header.key: s.hu for s in slices}
 
     def same(one: Header, other: Header) -> bool:
-        return bool(np.array_equal(pixels[one.sop_instance_uid], pixels[other.sop_instance_uid]))
+        return bool(np.array_equal(pixels[one.key], pixels[other.key]))
 
     plan = plan_volume([s.header for s in slices], gap, same)
-    hu = np.stack([pixels[h.sop_instance_uid] for h in plan.stack.headers])
+    hu = np.stack([pixels[h.key] for h in plan.stack.headers])
     return volume_of(plan, hu, plan.odd)
 
 
@@ -184,6 +188,7 @@ def volume_of(plan: Plan, hu: npt.NDArray[np.int16], odd: Sequence[Oddity]) -> V
     """The volume of a plan whose slices have been decoded into `hu`, in the plan's order."""
     first = plan.stack.headers[0]
     thickness = max((h.slice_thickness or 0.0 for h in plan.stack.headers), default=0.0)
+    frames = tuple(h.frame for h in plan.stack.headers)
     hu.flags.writeable = False
     affine = geometry.affine_of(plan.stack)
     affine.flags.writeable = False
@@ -200,6 +205,7 @@ def volume_of(plan: Plan, hu: npt.NDArray[np.int16], odd: Sequence[Oddity]) -> V
         series_number=first.series_number,
         description=first.series_description,
         manufacturer=first.manufacturer,
+        frame_numbers=frames if any(frames) else (),
     )
 
 
@@ -239,7 +245,8 @@ def from_json(plain: dict[str, Any], hu: npt.NDArray[np.int16]) -> Volume:
     affine = np.asarray(plain["affine"], np.float64)
     affine.flags.writeable = False
     odd = tuple(Oddity(o["code"], o["text"], o["mm"], tuple(o["sop_instance_uids"])) for o in plain["odd"])
-    kept = {name: plain[name] for name in _PLAIN} | {"sop_instance_uids": tuple(plain["sop_instance_uids"])}
+    kept = {name: plain[name] for name in _PLAIN}
+    kept |= {name: tuple(plain[name]) for name in ("sop_instance_uids", "frame_numbers")}
     return Volume(hu=hu, affine=affine, odd=odd, left_out=tuple(LeftOut(**left) for left in plain["left_out"]), **kept)
 
 
@@ -252,4 +259,5 @@ _PLAIN: Final = (
     "series_number",
     "description",
     "manufacturer",
+    "frame_numbers",
 )

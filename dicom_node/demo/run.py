@@ -272,7 +272,7 @@ def _pictures(
             files = {i.sop_uid: study / i.file for s in view.series for i in s.instances}
             volume = folder / "scratch"
             volume.mkdir(exist_ok=True)
-            room.decode([files[uid] for uid in reading.slices_read], volume)
+            room.decode([files[uid] for uid in dict.fromkeys(reading.slices_read)], volume)
             paths.append(folder / f"study-{view.study.number}-{number}.png")
             draw_key_slices(reading, open_volume(volume), paths[-1])
             shutil.rmtree(volume)

@@ -19,11 +19,14 @@ EXPLICIT_VR_LITTLE_ENDIAN: Final = "1.2.840.10008.1.2.1"
 
 READ_SOP_CLASSES: Final[Mapping[str, str]] = {
     "1.2.840.10008.5.1.4.1.1.2": "CT Image Storage",
+    "1.2.840.10008.5.1.4.1.1.2.1": "Enhanced CT Image Storage",
+    "1.2.840.10008.5.1.4.1.1.2.2": "Legacy Converted Enhanced CT Image Storage",
     "1.2.840.10008.5.1.4.1.1.1": "Computed Radiography Image Storage",
     "1.2.840.10008.5.1.4.1.1.1.1": "Digital X-Ray Image Storage - For Presentation",
     "1.2.840.10008.5.1.4.1.1.1.1.1": "Digital X-Ray Image Storage - For Processing",
 }
-"""What is read (For Processing: by configuration). All else of storage is filed and set aside, Enhanced CT too."""
+"""What is read (For Processing: by configuration; of multi-frame objects those that hold one volume). All else of storage is
+filed and set aside."""
 
 NOTE_SOP_CLASS: Final = "1.2.840.10008.5.1.4.1.1.88.59"
 """Key Object Selection Document: set aside as well, but one with a title of IOCM takes instances out of reading."""

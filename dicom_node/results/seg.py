@@ -82,7 +82,7 @@ def write_seg(
     """
     if not reading.nodules:
         return None
-    shadow = shadows.planes(files, reading.slices_read)
+    shadow = shadows.planes(files, reading.slices_read, reading.frames_read)
     first = shadow.datasets[0]
     labels = label_map(reading.nodules, (len(shadow.datasets), int(first.Rows), int(first.Columns)))
     with shadows.unconcerned():
@@ -105,6 +105,7 @@ def write_seg(
             transfer_syntax_uid=ExplicitVRLittleEndian,
             omit_empty_frames=True,
         )
+        shadows.name_frames(segmentation, shadow.frames)
         return shadows.seal("seg", segmentation, shadow, context, path)
 
 

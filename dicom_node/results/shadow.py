@@ -13,7 +13,7 @@ import re
 import warnings
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import datetime, timedelta, timezone
 from io import BytesIO
 from pathlib import Path
@@ -26,11 +26,14 @@ from pydicom import datadict, dcmread, dcmwrite, filewriter
 from pydicom.dataelem import DataElement, RawDataElement
 from pydicom.dataset import Dataset
 from pydicom.errors import InvalidDicomError
+from pydicom.sequence import Sequence as Items
 from pydicom.tag import BaseTag, Tag
+from pydicom.uid import CTImageStorage
 
 from dicom_node.results.context import MODEL, ResultContext, Written, write
 from dicom_node.results.errors import ResultError, SourcesDisagree, SourceUnusable
 from dicom_node.results.uids import uid
+from inference.headers import Header, read_header
 
 # Copied verbatim where the source has them (PS3.3 C.7.1.1, C.7.2.1, C.7.2.2 and SOP Common): what a result is filed
 # under, and
@@ -104,16 +107,42 @@ class Identity:
 
 
 @dataclass(frozen=True)
+class Frame:
+    """A frame of a multi-frame image; `number` counts from 1."""
+
+    sop_class_uid: str
+    sop_instance_uid: str
+    number: int
+
+
+@dataclass(frozen=True)
 class Shadow:
     """Stand-ins for the sources, in the order asked for, and what is laid over the results.
 
     `remarks` are sentences on what the shadow had to make up (a frame of reference, a thickness): they belong into
-    the result.
+    the result. `frames`: a frame of a multi-frame image has a stand-in of its own, a single-frame CT with a UID that is
+    nobody's; by that UID here is what it stands for. `name_frames` puts the image and the frame in its place.
     """
 
     datasets: tuple[Dataset, ...]
     identity: Identity
     remarks: tuple[str, ...]
+    frames: Mapping[str, "Frame"] = field(default_factory=dict)
+
+    @property
+    def instances(self) -> tuple[Dataset, ...]:
+        """The stand-ins of whole images, each once, under their own UIDs."""
+        found: dict[str, Dataset] = {}
+        for dataset in self.datasets:
+            frame = self.frames.get(str(dataset.SOPInstanceUID))
+            if frame is not None:
+                whole = Dataset()
+                whole.update(dataset)  # the elements are shared: none of them is changed
+                whole.SOPClassUID, whole.SOPInstanceUID = frame.sop_class_uid, frame.sop_instance_uid
+            else:
+                whole = dataset
+            found.setdefault(str(whole.SOPInstanceUID), whole)
+        return tuple(found.values())
 
 
 @contextmanager
@@ -237,7 +266,12 @@ def joined(shadows: Sequence[Shadow]) -> Shadow:
     datasets = {str(d.SOPInstanceUID): d for shadow in shadows for d in shadow.datasets}
     if len({str(d.StudyInstanceUID) for d in datasets.values()}) > 1:
         raise SourcesDisagree("the sources are of more than one study", str(shadows[0].datasets[0].StudyInstanceUID))
-    return Shadow(tuple(datasets.values()), shadows[0].identity, tuple(r for s in shadows for r in s.remarks))
+    return Shadow(
+        tuple(datasets.values()),
+        shadows[0].identity,
+        tuple(r for s in shadows for r in s.remarks),
+        {stand_in: frame for s in shadows for stand_in, frame in s.frames.items()},
+    )
 
 
 def _path(files: Mapping[str, Path], sop_instance_uid: str) -> Path:
@@ -248,8 +282,10 @@ def _path(files: Mapping[str, Path], sop_instance_uid: str) -> Path:
     return files[sop_instance_uid]
 
 
-def planes(files: Mapping[str, Path], sop_instance_uids: Sequence[str]) -> Shadow:
+def planes(files: Mapping[str, Path], sop_instance_uids: Sequence[str], frames: Sequence[int | None] = ()) -> Shadow:
     """Stand-ins for the slices of one volume, in the order given, with clean geometry (LPS mm).
+
+    `frames` says for each slice which frame of its image it is; () and None: the whole image.
 
     Orientation, spacing and the frame of reference are one for all: that they agree was judged when the volume was
     made. Where
@@ -263,8 +299,77 @@ def planes(files: Mapping[str, Path], sop_instance_uids: Sequence[str]) -> Shado
         if not sources:
             raise SourceUnusable("no source at all", "", "a result needs at least one image of its study")
         blanks = tuple(_blank(source, which) for which, source in sources)
-        remarks = _lay_geometry(blanks, [s for _, s in sources])
-        return Shadow(blanks, _identity(sources[0][1]), remarks)
+        stood_for, placed = _as_frames(files, blanks, [s for _, s in sources], frames)
+        remarks = _lay_geometry(blanks, placed)
+        return Shadow(blanks, _identity(sources[0][1]), remarks, stood_for)
+
+
+def _as_frames(
+    files: Mapping[str, Path], blanks: Sequence[Dataset], sources: Sequence[Dataset], frames: Sequence[int | None]
+) -> tuple[dict[str, Frame], list[Dataset]]:
+    """Make the stand-ins of frames single images of their own; what they stand for, and the sources with the frames' geometry."""
+    stood_for: dict[str, Frame] = {}
+    placed = list(sources)
+    described: dict[str, tuple[Header, ...]] = {}
+    for k, number in enumerate(frames):
+        if number is None:
+            continue
+        blank = blanks[k]
+        which = str(blank.SOPInstanceUID)
+        if which not in described:
+            described[which] = read_header(_path(files, which), with_pixel_digest=False).as_frames()
+        if number > len(described[which]):
+            raise SourceUnusable(f"the source has no frame {number}", which, "put the image back and requeue the study")
+        frame = described[which][number - 1]
+        placed[k] = _placed(sources[k], frame)
+        stand_in = uid(f"frame {number}", which)
+        stood_for[stand_in] = Frame(str(blank.SOPClassUID), which, number)
+        blank.SOPClassUID, blank.SOPInstanceUID = CTImageStorage, stand_in
+    return stood_for, placed
+
+
+def _placed(source: Dataset, frame: Header) -> Dataset:
+    """The source as an image of one frame."""
+    placed = Dataset()
+    placed.FrameOfReferenceUID = _text(source, "FrameOfReferenceUID")
+    placed.Rows, placed.Columns = source.get("Rows"), source.get("Columns")
+    for keyword, values in (
+        ("ImagePositionPatient", frame.position),
+        ("ImageOrientationPatient", frame.orientation),
+        ("PixelSpacing", frame.pixel_spacing),
+        ("SliceThickness", None if frame.slice_thickness is None else (frame.slice_thickness,)),
+    ):
+        if values is not None:
+            setattr(placed, keyword, [_ds(v) for v in values])
+    return placed
+
+
+def name_frames(dataset: Dataset, frames: Mapping[str, Frame]) -> None:
+    """Put images and frames in the place of their stand-ins, wherever the object refers to one.
+
+    Source images get the frame's number (PS3.3 10.3); lists of what an object refers to name each image once.
+    """
+    if not frames:
+        return
+    for element in dataset:
+        if element.VR != "SQ":
+            continue
+        seen: set[str] = set()
+        kept = []
+        for item in element.value:
+            frame = frames.get(str(item.get("ReferencedSOPInstanceUID", "")))
+            if frame is not None:
+                if element.keyword == "ReferencedInstanceSequence" and frame.sop_instance_uid in seen:
+                    continue
+                seen.add(frame.sop_instance_uid)
+                item.ReferencedSOPClassUID = frame.sop_class_uid
+                item.ReferencedSOPInstanceUID = frame.sop_instance_uid
+                if element.keyword != "ReferencedInstanceSequence":
+                    item.ReferencedFrameNumber = frame.number
+            name_frames(item, frames)
+            kept.append(item)
+        if len(kept) < len(element.value):
+            element.value = Items(kept)
 
 
 def _lay_geometry(blanks: Sequence[Dataset], sources: Sequence[Dataset]) -> tuple[str, ...]:

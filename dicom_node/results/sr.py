@@ -82,14 +82,15 @@ def write_sr(
     """
     read = [r for r in report.readings if r.status in _READ]
     shadow = _sources(read, files)
-    by_uid = {str(d.SOPInstanceUID): d for d in shadow.datasets}
+    images = shadow.instances
+    by_uid = {str(d.SOPInstanceUID): d for d in images}
     with shadows.unconcerned():
         segmented = {series: _segmented(file) for series, file in segs.items()}
         groups = [g for r in read for g in _groups(r, by_uid, segmented.get(r.series_instance_uid), codes)]
         root = _tree(report, groups, context, codes)
         root.ContentSequence.append(_qualitative(report, shadow, context, codes))
         document = hd.sr.Comprehensive3DSR(
-            evidence=[*_images_first(shadow), *(_referable(s, shadow.datasets[0]) for s in segmented.values())],
+            evidence=[*_images_first(images), *(_referable(s, images[0]) for s in segmented.values())],
             content=root,
             series_instance_uid=uid("sr series", context.key),
             series_number=SERIES_NUMBER,
@@ -99,7 +100,7 @@ def write_sr(
             manufacturer_model_name=MODEL,
             series_description=SERIES_DESCRIPTION,
             is_complete=report.status is Status.COMPLETED,
-            requested_procedures=_requested(context.order, str(shadow.datasets[0].StudyInstanceUID)),
+            requested_procedures=_requested(context.order, str(images[0].StudyInstanceUID)),
             previous_versions=None if context.predecessor is None else [_previous(context.predecessor)],
             coding_schemes=_private_scheme(root),
             transfer_syntax_uid=ExplicitVRLittleEndian,
@@ -110,24 +111,26 @@ def write_sr(
 def _sources(read: Sequence[Reading], files: Mapping[str, Path]) -> shadows.Shadow:
     """Every instance read; of a study that was not analysed every one that is known."""
     parts = [
-        (shadows.planes if reading.nodules else shadows.references)(files, reading.slices_read)
+        shadows.planes(files, reading.slices_read, reading.frames_read)
+        if reading.nodules
+        else shadows.references(files, dict.fromkeys(reading.slices_read))
         for reading in read
         if reading.slices_read
     ]
     return shadows.joined(parts or [shadows.references(files, sorted(files))])
 
 
-def _images_first(shadow: shadows.Shadow) -> list[Dataset]:
+def _images_first(sources: Sequence[Dataset]) -> list[Dataset]:
     """highdicom looks up the class of the first, and of that one alone: it must know it.
 
     Raises:
         SourceUnusable: no image of a class that the standard has.
     """
-    images = {str(d.SOPInstanceUID) for d in shadow.datasets if _is_image(d.SOPClassUID)}
+    images = {str(d.SOPInstanceUID) for d in sources if _is_image(d.SOPClassUID)}
     if not images:
-        which = str(shadow.datasets[0].StudyInstanceUID)
+        which = str(sources[0].StudyInstanceUID)
         raise SourceUnusable("no image of a class that the standard knows", which, "a report needs one to point at")
-    return sorted(shadow.datasets, key=lambda d: str(d.SOPInstanceUID) not in images)
+    return sorted(sources, key=lambda d: str(d.SOPInstanceUID) not in images)
 
 
 def _is_image(sop_class_uid: str) -> bool:
@@ -210,14 +213,19 @@ def _volumetric(
     if segmented is None or nodule.tracking_uid not in segmented.segments:
         raise SourceUnusable("no segment for a nodule", f"nodule {nodule.number}", "write the SEG before the SR")
     first = nodule.mask.start[0]
-    slices = [reading.slices_read[first + k] for k in np.flatnonzero(nodule.mask.voxels.any(axis=(1, 2)))]
+    frames: dict[str, list[int]] = {}
+    for k in first + np.flatnonzero(nodule.mask.voxels.any(axis=(1, 2))):
+        number = reading.frames_read[k] if reading.frames_read else None
+        frames.setdefault(reading.slices_read[k], []).extend([] if number is None else [number])
     segment = hd.sr.ReferencedSegment(
         sop_class_uid=segmented.sop_class_uid,
         sop_instance_uid=segmented.sop_instance_uid,
         segment_number=segmented.segments[nodule.tracking_uid],
         source_images=[
-            hd.sr.SourceImageForSegmentation(str(sources[s].SOPClassUID), str(sources[s].SOPInstanceUID))
-            for s in slices
+            hd.sr.SourceImageForSegmentation(
+                str(sources[s].SOPClassUID), str(sources[s].SOPInstanceUID), sorted(numbers) or None
+            )
+            for s, numbers in frames.items()
         ],
     )
     return hd.sr.VolumetricROIMeasurementsAndQualitativeEvaluations(
@@ -236,7 +244,11 @@ def _planar(nodule: Nodule, reading: Reading, sources: Mapping[str, Dataset], co
     region = hd.sr.ImageRegion(
         graphic_type=hd.sr.GraphicTypeValues.CIRCLE,  # centre, then a point on the rim (PS3.3 C.18.6.1.2)
         graphic_data=np.array([(column, row), (column - radius if column > radius else column + radius, row)]),
-        source_image=hd.sr.SourceImageForRegion(str(source.SOPClassUID), str(source.SOPInstanceUID)),
+        source_image=hd.sr.SourceImageForRegion(
+            str(source.SOPClassUID),
+            str(source.SOPInstanceUID),
+            None if nodule.key_slice.frame is None else [nodule.key_slice.frame],
+        ),
     )
     return hd.sr.PlanarROIMeasurementsAndQualitativeEvaluations(
         **_common(nodule, reading, codes), referenced_region=region
@@ -351,7 +363,8 @@ def _provenance(report: Report, shadow: shadows.Shadow, context: ResultContext) 
         lines += _length_errors(reading)
         left_out: dict[str, list[str]] = {}
         for instance in reading.slices_left_out:
-            left_out.setdefault(instance.why, []).append(instance.sop_instance_uid)
+            frame = "" if instance.frame is None else f" frame {instance.frame}"
+            left_out.setdefault(instance.why, []).append(instance.sop_instance_uid + frame)
         lines += [f"Left out ({why}): {', '.join(sorted(uids))}." for why, uids in sorted(left_out.items())]
     lines += [f"{remark}." for remark in shadow.remarks]
     if context.predecessor is not None:
