@@ -45,14 +45,19 @@ def build_chain(entry_name: str, device: str = "auto", models: Path | None = Non
     entry = find_entry(entry_name, "detector", models)
     where = choose_device(device)
     return Chain(
-        lungs=_part(find_entry(entry.lungs, "lungs", models), where),
-        detector=_part(entry, where),
-        outliner=_part(find_entry(entry.outliner, "outliner", models), where),
-        grader=_part(find_entry(entry.grader, "grader", models), where) if entry.grader else None,
+        lungs=build_part(find_entry(entry.lungs, "lungs", models), where),
+        detector=build_part(entry, where),
+        outliner=build_part(find_entry(entry.outliner, "outliner", models), where),
+        grader=build_part(find_entry(entry.grader, "grader", models), where) if entry.grader else None,
     )
 
 
-def _part(entry: Entry, device: Any) -> Any:
+def build_part(entry: Entry, device: Any) -> Any:
+    """The part of one entry.
+
+    Raises:
+        ConfigurationError, ModelRefused: as `build_chain`.
+    """
     method = _METHODS.get((entry.task, entry.kind))
     if method is None:
         known = ", ".join(kind for task, kind in _METHODS if task == entry.task)
