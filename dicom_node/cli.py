@@ -20,6 +20,7 @@ from config.settings import Settings
 from config.template import render_template
 from dicom_node import errors
 from dicom_node.cli_deliveries import deliveries, peers
+from dicom_node.cli_learn import evaluate, train
 from dicom_node.cli_ledger import ledger
 from dicom_node.cli_reading import analyse, demo, send
 from dicom_node.cli_studies import hold, release, requeue, status, withdraw
@@ -257,7 +258,7 @@ def serve(role: str | None) -> int:
     return run_role(role, context.settings) if role else serve_all(context.settings, context.arguments)
 
 
-for command in (status, requeue, hold, release, withdraw, deliveries, peers, ledger, analyse, demo, send):
+for command in (status, requeue, hold, release, withdraw, deliveries, peers, ledger, analyse, demo, send, train, evaluate):
     cli.add_command(command)
 
 
