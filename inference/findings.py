@@ -173,6 +173,26 @@ class NotRead:
 
 
 @dataclass(frozen=True)
+class Assessment:
+    """What a guideline makes of a study's nodules, for research: a category (for Fleischner the row of its table) with what
+    follows from it, or None, and then `missing` inputs or why the study is `excluded`.
+
+    `nodule` is the number that decided. `inputs` are all that was known, `not_assessed` what could lower or raise the category
+    and nobody looked at, each in words. `next_ct_months`: from, to.
+    """
+
+    guideline: str
+    category: str | None
+    advice: str
+    nodule: int | None
+    inputs: tuple[str, ...]
+    missing: tuple[str, ...] = ()
+    excluded: tuple[str, ...] = ()
+    not_assessed: tuple[str, ...] = ()
+    next_ct_months: tuple[int, int] | None = None
+
+
+@dataclass(frozen=True)
 class Report:
     """All that one result of a study says. `readings` may be empty: then the study was not analysed and `reason` says why.
 
