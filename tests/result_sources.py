@@ -29,6 +29,7 @@ from inference.findings import (
     Report,
     Status,
 )
+from inference.headers import read_header
 
 CT = "1.2.840.10008.5.1.4.1.1.2"
 DX = "1.2.840.10008.5.1.4.1.1.1.1"
@@ -233,7 +234,20 @@ def ball(
         confidence=None,
         site=site,
         size_error_mm=round(spacing_mm * 2**0.5, 1),
+        mass_mg=100 + number,
+        volume_error_mm3=20 + number,
+        mass_error_mg=10 + number,
     )
+
+
+def graded(nodule: Nodule, texture: str | None = "solid", calcified: bool | None = False) -> Nodule:
+    """A nodule of which every model said something."""
+    return replace(
+        nodule, confidence=0.873, malignancy=0.37, texture=texture, spiculation=0.2, lobulation=0.1, calcified=calcified
+    )
+
+
+GRADER = Algorithm("grader", "graded-by-test", "1.0", "e" * 64, "measured")
 
 
 def ct_reading(
@@ -372,3 +386,13 @@ def hostile_series(folder: Path, name: str, slices: int = 12) -> Series:
 HOSTILE_NAMES = (*HOSTILE, "a frame of reference per slice")
 ORDER = OrderNumbers("ACC1001", "PL-1", "FI-1", "RP-1", "CT chest")
 LEFT_OUT = LeftOut("1.2.3.4.5.6.999", "same position as another slice")
+
+
+def as_frames(path: Path) -> tuple[Series, tuple[int, ...]]:
+    """A multi-frame CT as a series, its slices in the order of their place, and the number of each one's frame."""
+    header = read_header(path)
+    planes = sorted(header.as_frames(), key=lambda h: (h.position or (0.0, 0.0, 0.0))[2])
+    uid = header.sop_instance_uid
+    shape = (len(planes), header.rows or 0, header.columns or 0)
+    series = Series(header.series_instance_uid, {uid: path}, (uid,) * len(planes), shape)
+    return series, tuple(h.frame or 0 for h in planes)
