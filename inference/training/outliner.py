@@ -25,7 +25,7 @@ from inference.outline_body import BodyFinder, Use
 from inference.outline_unet import grid_inputs, stacked, without_neighbours
 from inference.training.crops import Crop, load_cubes, load_native, patient_key
 from inference.training.outliner_card import write_card
-from inference.training.outliner_dice import Row, figures, judge
+from inference.training.outliner_dice import Row, figures, is_cube, judge
 from inference.training.outliner_samples import Sample, Samples
 from inference.training.patients import patients_file, write_patients
 from inference.training.plan import Plan, Progress, Trained
@@ -97,6 +97,13 @@ def recipe_of(plan: Plan) -> Recipe:
     return replace(Recipe(), **taken)
 
 
+def weights_of(plan: Plan, recipe: Recipe) -> Path:
+    """Where a training leaves its weights: those that ship in the output folder, a fold's in the entry's folder there."""
+    if plan.fold is None:
+        return plan.output / f"{recipe.entry}.safetensors"
+    return plan.output / recipe.entry / f"{plan.fold}.safetensors"
+
+
 def train(plan: Plan, say: Progress) -> Trained:
     """Train, or go on, until the recipe's end or `minutes_max`.
 
@@ -108,7 +115,6 @@ def train(plan: Plan, say: Progress) -> Trained:
     learned = [crop for crop in (*native, *cubes) if plan.fold is None or crop.fold != plan.fold]
     if not any(crop.mask.any() for crop in learned):
         raise NoSuchData("no nodule is left to learn from", str(plan.data), "hold fewer patients out")
-    plan.output.mkdir(parents=True, exist_ok=True)
     run = _Run(plan, recipe, learned, say)
     if not run.go():
         return Trained(False, None, None, {"step": run.step, "watched": run.best_dice})
@@ -131,16 +137,15 @@ class _Run:
     def __init__(self, plan: Plan, recipe: Recipe, crops: Sequence[Crop], say: Progress) -> None:
         self.step, self.best_dice, self._since = 0, -1.0, 0
         self._plan, self._recipe, self._say = plan, recipe, say
-        self.stem = recipe.entry if plan.fold is None else f"{recipe.entry}.{plan.fold}"
+        self.weights = weights_of(plan, recipe)
+        self.weights.parent.mkdir(parents=True, exist_ok=True)
+        self._name = recipe.entry if plan.fold is None else f"{recipe.entry} fold {plan.fold}"
         self.patients = sorted({patient_key(crop.patient) for crop in crops})
         watching = {patient for patient in self.patients if _is_watching(patient)}
         taught = [crop for crop in crops if patient_key(crop.patient) not in watching] or list(crops)
-        native = [crop for crop in taught if crop.spacing_mm != (1.0, 1.0, 1.0) or crop.hu.shape != (51, 51, 51)]
-        cubes = [crop for crop in taught if crop.hu.shape == (51, 51, 51)]
-        self._watched = [
-            crop for crop in crops if patient_key(crop.patient) in watching and crop.hu.shape != (51, 51, 51)
-        ]
-        self._samples = Samples(native, cubes, recipe.use.sizes)
+        cubes = [crop for crop in taught if is_cube(crop)]
+        self._samples = Samples([crop for crop in taught if not is_cube(crop)], cubes, recipe.use.sizes)
+        self._watched = [crop for crop in crops if patient_key(crop.patient) in watching and not is_cube(crop)]
         self._device = choose_device("auto")
         torch.manual_seed(plan.seed)
         self._network = recipe.use.network().to(self._device)
@@ -150,7 +155,7 @@ class _Run:
 
     @property
     def _checkpoint(self) -> Path:
-        return self._plan.output / f"{self.stem}.checkpoint.pt"
+        return self.weights.with_suffix(".checkpoint.pt")
 
     @property
     def _fingerprint(self) -> str:
@@ -180,7 +185,7 @@ class _Run:
 
     def write(self) -> Path:
         """The best weights in half precision, and the hashes of the patients."""
-        file = self._plan.output / f"{self.stem}.safetensors"
+        file = self.weights
         save_file({name: t.half() if t.is_floating_point() else t for name, t in self._best.items()}, file)
         write_patients(patients_file(file), self.patients)
         self._say(f"{file.name}: sha256 {hashlib.sha256(file.read_bytes()).hexdigest()}, {file.stat().st_size} bytes")
@@ -214,7 +219,7 @@ class _Run:
         self._best, self.best_dice = (state, dice) if better else (self._best, self.best_dice)
         self._since = 0 if better else self._since + 1
         self._say(
-            f"{self.stem} step {self.step}/{self._recipe.steps} loss {loss:.4f} watched Dice {dice:.4f} n {len(rows)}"
+            f"{self._name} step {self.step}/{self._recipe.steps} loss {loss:.4f} watched Dice {dice:.4f} n {len(rows)}"
         )
 
     def _state(self) -> State:
@@ -245,7 +250,7 @@ class _Run:
         self._best = state["best"]
         self._network.load_state_dict(state["network"])
         self._optimiser.load_state_dict(state["optimiser"])
-        self._say(f"{self.stem}: goes on at step {self.step}")
+        self._say(f"{self._name}: goes on at step {self.step}")
 
 
 def _is_watching(patient: str) -> bool:
@@ -298,7 +303,7 @@ def _measure_fold(
         say(f"fold {plan.fold} {name}: {json.dumps(found[name])}")
     kept = {name: [asdict(row) for row in part] for name, part in rows.items()}
     digest = parameters_digest(recipe.parameters)
-    (plan.output / f"{recipe.entry}.{plan.fold}.dice.json").write_text(
+    weights.with_suffix(".dice.json").write_text(
         json.dumps({"fold": plan.fold, "parameters": digest, **kept}, indent=1) + "\n", encoding="utf-8"
     )
     return found

@@ -1,8 +1,9 @@
 """How well outlines fit: Dice against the readers, nodule by nodule, with a point that is not quite the middle.
 
 The point is moved by up to 3 mm, the same for every method (it hangs on the nodule's key and the seed alone), and the expected
-size is one for all nodules: nothing of the crop's shape is given away. A native crop has no slices beyond the nodule's; there
-the count ends with the crop's, which flatters every method alike. The cubes have all that is around.
+size is one for all nodules. A native crop has hardly a slice beyond the nodule: every crop is continued along k by its end slices,
+as far for all, so its shape tells nothing. `dice` counts the crop's own slices; `dice_continued` also what was marked on the
+slices that do not exist, where no method can know the end. Cubes have all that is around.
 """
 
 import hashlib
@@ -24,6 +25,7 @@ from inference.training.outliner_samples import centre_of, diameter_mm, moved
 MOVED_MM: Final = 3.0
 SIZE_MM: Final = 12.0  # expected of every nodule
 _BOOTSTRAPS: Final = 2000
+_CONTINUED_MM: Final = 15.0
 
 
 class Finder(Protocol):
@@ -36,10 +38,12 @@ class Finder(Protocol):
 
 @dataclass(frozen=True)
 class Row:
-    """One nodule: `dice` against the readers' mask, `volume_error` as a share of theirs, `size_mm` of the ball of its volume."""
+    """One nodule: `dice` and `dice_continued` against the readers' mask (see above), `volume_error` as a share of theirs,
+    `size_mm` of the ball of its volume."""
 
     patient: str
     dice: float
+    dice_continued: float
     volume_error: float
     size_mm: float
 
@@ -50,13 +54,20 @@ def judge(finder: Finder, crops: Sequence[Crop], seed: int) -> list[Row]:
     for crop in crops:
         if not crop.mask.any():
             continue
+        more = 0 if is_cube(crop) else int(np.ceil(_CONTINUED_MM / crop.spacing_mm[0]))
+        hu = np.pad(crop.hu, ((more, more), (0, 0), (0, 0)), mode="edge")
         k, j, i = centre_of(crop.mask) + moved(_rng(crop.key, seed), crop.spacing_mm, MOVED_MM)
-        found = finder.at(crop.hu, crop.spacing_mm, (float(k), float(j), float(i)), SIZE_MM)
-        mask = np.zeros_like(crop.mask)
+        found = finder.at(hu, crop.spacing_mm, (float(k) + more, float(j), float(i)), SIZE_MM)
+        mask = np.zeros(hu.shape, bool)
         if found is not None:
             mask[found[0]] = found[1]
-        rows.append(_row(crop, mask))
+        rows.append(_row(crop, mask, more))
     return rows
+
+
+def is_cube(crop: Crop) -> bool:
+    """Whether a crop is one of the cubes, with all that is around the nodule."""
+    return crop.hu.shape == (51, 51, 51) and crop.spacing_mm == (1.0, 1.0, 1.0)
 
 
 def figures(rows: Sequence[Row]) -> Mapping[str, Any]:
@@ -74,6 +85,7 @@ def figures(rows: Sequence[Row]) -> Mapping[str, Any]:
             "mean": round(float(dice.mean()), 4),
             "median": round(float(np.median(dice)), 4),
             "ci": [round(float(at), 4) for at in np.percentile(means, [2.5, 97.5])],
+            "mean_continued": round(float(np.mean([row.dice_continued for row in rows])), 4),
             "n": len(rows),
         },
         "volume_error": {
@@ -113,12 +125,14 @@ def _rng(key: str, seed: int) -> np.random.Generator:
     return np.random.default_rng((seed, int(hashlib.sha256(key.encode()).hexdigest()[:8], 16)))
 
 
-def _row(crop: Crop, mask: Mask) -> Row:
-    ours, theirs = int(np.count_nonzero(mask)), int(np.count_nonzero(crop.mask))
-    shared = int(np.count_nonzero(mask & crop.mask))
+def _row(crop: Crop, mask: Mask, more: int) -> Row:
+    own = mask[more : more + len(crop.mask)]
+    ours, theirs = int(np.count_nonzero(own)), int(np.count_nonzero(crop.mask))
+    shared = int(np.count_nonzero(own & crop.mask))
     return Row(
         patient=crop.patient,
         dice=2 * shared / (ours + theirs),
+        dice_continued=2 * shared / (int(np.count_nonzero(mask)) + theirs),
         volume_error=(ours - theirs) / theirs,
         size_mm=diameter_mm(crop.mask, crop.spacing_mm),
     )
