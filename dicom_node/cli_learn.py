@@ -1,6 +1,7 @@
 """Commands that make models and measure them: `train`, `evaluate`. The work is done by a process of its own, which loads
 torch; this one shows its lines and gives on its exit code."""
 
+import json
 import os
 import signal
 import tomllib
@@ -194,7 +195,8 @@ def _settings() -> Settings:
 
 def _recipe(file: Path) -> dict[str, Any]:
     try:
-        return tomllib.loads(file.read_text(encoding="utf-8"))
+        plain: dict[str, Any] = json.loads(json.dumps(tomllib.loads(file.read_text(encoding="utf-8")), default=str))
+        return plain
     except (tomllib.TOMLDecodeError, UnicodeDecodeError) as fault:
         raise UsageFault(f"no TOML: {fault}", str(file), "write it as name = value, a line each") from fault
 
@@ -209,7 +211,7 @@ def _run(module: str, job: dict[str, Any], *, quiet: bool) -> dict[str, Any]:
             click.echo("interrupted; keeping what was done ...", err=True)
             with suppress(ProcessLookupError):
                 os.kill(child.pid, signal.SIGINT)
-            last = {}
+            last: dict[str, Any] = {}
             with suppress(ChildDied, KeyboardInterrupt):
                 while last.get("event") not in ("done", "error"):
                     last = child.receive(GRACE_S) or {"event": "error"}

@@ -1,0 +1,173 @@
+"""What one evaluation is asked to do, and which weights may read which patient.
+
+`shipped` measures the weights of the catalogue and refuses patients that they were trained on; `cross_fit` reads each fold
+with weights that never saw it: committed ones (`<entry>/<entry>.<fold>.safetensors` below a folder), else trained here.
+"""
+
+import importlib
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Final
+
+from config.catalogue import Entry, find_entry
+from inference.errors import InSample, ModelRefused, NoSuchData
+from inference.stored import stored_digest, weights_file
+from inference.training.crops import patient_key
+from inference.training.patients import patients_file, read_patients
+from inference.training.plan import Plan, Progress, Trained
+
+COLUMN: Final = "fold"
+IN_SAMPLE: Final = "IN SAMPLE: the weights were trained on these patients"
+
+
+@dataclass(frozen=True)
+class Request:
+    """One evaluation. `entry`: a catalogue entry of the task ("" = what `detector` uses). `folds`: a column of folds for
+    `cross_fit`, "" for `shipped`. `fold_weights`: where committed weights of folds lie. `models`: what the site installed."""
+
+    task: str
+    data: Path
+    output: Path
+    detector: str
+    entry: str = ""
+    folds: str = ""
+    fold_weights: Path = Path("models/folds")
+    allow_in_sample: bool = False
+    device: str = "auto"
+    models: Path | None = None
+    nodules_max: int = 10
+    seed: int = 1
+
+    @property
+    def mode(self) -> str:
+        """`shipped` or `cross_fit`."""
+        return "cross_fit" if self.folds else "shipped"
+
+    def entries(self) -> Mapping[str, Entry]:
+        """The entries of the chain by task, `entry` in place of the detector's own.
+
+        Raises:
+            ConfigurationError: one is not there.
+            NoSuchData: the chain has no entry of the task.
+        """
+        detector = find_entry(
+            self.entry if self.task == "detector" and self.entry else self.detector, "detector", self.models
+        )
+        names = {"lungs": detector.lungs, "outliner": detector.outliner, "grader": detector.grader}
+        if self.entry and self.task != "detector":
+            names[self.task] = self.entry
+        found = {task: find_entry(name, task, self.models) for task, name in names.items() if name}
+        found["detector"] = detector
+        if self.task not in found:
+            raise NoSuchData(f"the chain of {detector.name} has no {self.task}", "", "name one with --entry")
+        return found
+
+
+def known_among(entry: Entry, patients: Iterable[str]) -> frozenset[str]:
+    """Those of the patients that an entry's weights were trained on; none for a method without weights, and none for weights
+    that a site installed without such a list.
+
+    Raises:
+        ModelRefused: weights of ours whose list is missing.
+    """
+    if not entry.weights:
+        return frozenset()
+    file = patients_file(weights_file(entry))
+    if entry.folder is not None and not file.exists():
+        return frozenset()
+    known = read_patients(file)
+    return frozenset(patient for patient in patients if patient in known or patient_key(patient) in known)
+
+
+def in_sample(request: Request, entries: Sequence[Entry], patients: Iterable[str]) -> int:
+    """How many of the patients any of the entries was trained on.
+
+    Raises:
+        InSample: there are some, and it was not allowed.
+        ModelRefused: nobody knows, and it was not allowed.
+    """
+    everyone = frozenset(patients)
+    seen: set[str] = set()
+    for entry in entries:
+        try:
+            seen |= known_among(entry, everyone)
+        except ModelRefused:
+            if not request.allow_in_sample:
+                raise
+            seen |= everyone
+    if seen and not request.allow_in_sample:
+        raise InSample(
+            f"{len(seen)} of {len(everyone)} patients are among those that the weights were trained on",
+            ", ".join(entry.name for entry in entries if entry.weights),
+            f"measure with --folds {COLUMN}, on other patients, or say --allow-in-sample",
+        )
+    return len(seen)
+
+
+def need_column(request: Request) -> None:
+    """That the data has the folds that were asked for. Raises NoSuchData."""
+    if request.folds and request.folds != COLUMN:
+        raise NoSuchData(
+            f"no column of folds '{request.folds}'", str(request.data), f"the data has the column {COLUMN}"
+        )
+
+
+def fold_entry(request: Request, base: Entry, fold: int, patients: Iterable[str], say: Progress) -> Entry:
+    """An entry whose weights never saw the patients of a fold: committed, else trained here (that resumes).
+
+    Args:
+        patients: of the fold; weights whose list holds one of them are refused.
+    Raises:
+        InSample: such weights.
+        ModelRefused: weights without a list of their patients.
+    """
+    if not base.weights:
+        return base
+    name = f"{base.name}.{fold}.safetensors"
+    places = [request.fold_weights / base.name / name, request.fold_weights / name]
+    file = next((place for place in places if place.is_file()), None)
+    parameters: Mapping[str, Any] = base.parameters
+    if file is None:
+        say(f"{base.name}: no weights without fold {fold} in {request.fold_weights.name}; they are trained now")
+        trained = _train(request, base, fold, say)
+        assert trained.weights is not None
+        file = trained.weights
+        parameters = trained.metrics.get("parameters", parameters)
+    entry = base.model_copy(
+        update={
+            "folder": file.parent,
+            "weights": file.name,
+            "sha256": stored_digest(file),
+            "parameters": {n: tuple(v) if isinstance(v, list) else v for n, v in parameters.items()},
+        }
+    )
+    known = read_patients(patients_file(file))
+    leaked = [patient for patient in patients if patient in known or patient_key(patient) in known]
+    if leaked:
+        raise InSample(
+            f"{len(leaked)} patients of fold {fold} are among those of its weights", file.name, "train them again"
+        )
+    return entry
+
+
+def _train(request: Request, base: Entry, fold: int, say: Progress) -> Trained:
+    plan = Plan(
+        task=base.task,
+        data=request.data,
+        output=request.output / "folds" / base.name,
+        minutes_max=None,
+        seed=request.seed,
+        fold=fold,
+        folds=request.folds,
+    )
+    plan.output.mkdir(parents=True, exist_ok=True)
+    trained: Trained = importlib.import_module(f"inference.training.{base.task}").train(plan, say)
+    if trained.weights is None:
+        raise NoSuchData("the training left no weights", str(plan.output), "look at its last lines")
+    return trained
+
+
+def described(entries: Iterable[Entry]) -> list[dict[str, str]]:
+    """Who was measured: name, version and digest of each."""
+    return [{"task": e.task, "name": e.name, "version": e.version, "sha256": e.sha256} for e in entries]
