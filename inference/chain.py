@@ -26,6 +26,7 @@ class _Method(NamedTuple):
 _METHODS: Final[Mapping[tuple[str, str], _Method]] = {
     ("lungs", "air-bodies"): _Method("inference.lungs", "AirLungs"),
     ("detector", "dot-filter"): _Method("inference.detect", "DotDetector", on_device=True),
+    ("detector", "monai-bundle"): _Method("inference.bundle", "BundleDetector", on_device=True),
     ("outliner", "seeded-threshold"): _Method("inference.outline", "SeededOutliner"),
     ("outliner", "unet"): _Method("inference.outline_net", "NetOutliner", on_device=True),
 }
