@@ -222,6 +222,7 @@ def find_entry(name: str, task: str, models: Path | None = None) -> Entry:
         names = [e.name for e in catalogue(models).values() if e.task == task]
         nearest = get_close_matches(name, names, n=1, cutoff=0.0)
         do = f"the nearest is {nearest[0]}" if nearest else ""
+        do += "; `dicom-node models install` adds others" if models is not None else ""
         raise ConfigurationError(f"no {task} of this name in the catalogue", name, do)
     return entry
 

@@ -24,12 +24,13 @@ from config.settings import Settings, contradictions
 __all__ = ["digest", "doubts", "load", "loosened", "read_toml"]
 
 
-def load(path: Path | None, environ: Mapping[str, str]) -> Settings:
+def load(path: Path | None, environ: Mapping[str, str], *, detector: bool = True) -> Settings:
     """The settings of a file, with the environment before it.
 
     Args:
         path: the TOML file; None: the environment alone.
         environ: as os.environ; names that do not begin with DICOM_NODE are none of ours.
+        detector: whether `read.detector` must be here already; the commands that install it ask before it is.
     Raises:
         ConfigurationError: the file is not there or is no TOML; or some settings are wrong, each on a line of its own.
     """
@@ -45,9 +46,9 @@ def load(path: Path | None, environ: Mapping[str, str]) -> Settings:
         part = _readable_part(tree, details)
         if any(detail["loc"] for detail in details):  # else the check across sections has spoken already
             faults += contradictions(part)
-        faults += _catalogue_faults(part)
+        faults += _catalogue_faults(part) if detector else []
     else:
-        faults += _catalogue_faults(settings)
+        faults += _catalogue_faults(settings) if detector else []
         if not faults:
             return settings
     count = "1 fault" if len(faults) == 1 else f"{len(faults)} faults"

@@ -14,6 +14,7 @@ from typing import Any, Final
 
 import click
 
+from config.catalogue import chain_entries, models_folder
 from config.errors import ConfigurationError, NodeError
 from config.load import doubts, load, loosened
 from config.settings import Settings
@@ -22,9 +23,12 @@ from dicom_node import errors
 from dicom_node.cli_deliveries import deliveries, peers
 from dicom_node.cli_learn import evaluate, train
 from dicom_node.cli_ledger import ledger
+from dicom_node.cli_models import models
 from dicom_node.cli_reading import analyse, demo, send
 from dicom_node.cli_studies import hold, release, requeue, status, withdraw
 from dicom_node.places import software_version, state_folder
+from inference.errors import ModelRefused
+from inference.stored import verify_weights
 from storage.errors import IdentityNeeded, LedgerOutdated, LedgerPlace, Superseded
 
 DEFAULT_CONFIG: Final = "/etc/dicom-node/config.toml"
@@ -34,6 +38,7 @@ EXIT: Final[dict[type[BaseException], int]] = {
     errors.UsageFault: 2,
     errors.Precondition: 3,
     errors.NoReader: 3,
+    ModelRefused: 3,
     IdentityNeeded: 3,
     Superseded: 3,
     LedgerOutdated: 3,
@@ -185,10 +190,11 @@ def init(output: Path, force: bool) -> int:
 @cli.command()
 @click.option("--peers/--no-peers", default=True, help="Also try to reach every destination (C-ECHO, TCP).")
 def check(peers: bool) -> int:
-    """Check the configuration, the state folder, the port and the destinations; list every loosened setting.
+    """Check the configuration, the state folder, the models, the port and the destinations; list every loosened setting.
 
-    Nothing is sent but a C-ECHO. Exit 0: all well. 1: the state folder or a pixel decoder fails. 2: the configuration is wrong. 4: a peer, or
-    the address to listen on, is unavailable; a port that is in use is only said, for this node may be running.
+    Nothing is sent but a C-ECHO. Exit 0: all well. 1: the state folder or a pixel decoder fails. 2: the configuration is wrong. 3: the weights
+    of a model that is read with are missing or changed. 4: a peer, or the address to listen on, is unavailable; a port that is in use is only
+    said, for this node may be running.
     """
     from dicom_node.peers import reach
     from inference.decoder_check import failing_decoders
@@ -200,6 +206,9 @@ def check(peers: bool) -> int:
     fault = _not_writable(folder)
     click.echo(f"state folder    {folder}: {f'NOT writable ({fault}); see paths.state' if fault else 'writable'}")
     code = 1 if fault else 0
+    told, refused = _models_of(settings)
+    click.echo(f"models          {told}")
+    code = code or (3 if refused else 0)
     failing = failing_decoders()
     click.echo(f"pixel decoders  {'; '.join(failing) or 'each decodes its known image'}")
     code = code or (1 if failing else 0)
@@ -224,6 +233,18 @@ def check(peers: bool) -> int:
             click.echo(f"{'reached' if not answer else 'NOT reached':15} {name}{': ' + answer if answer else ''}")
             code = code or (4 if answer else 0)
     return code
+
+
+def _models_of(settings: Settings) -> tuple[str, bool]:
+    """What is said of the weights that a CT is read with, and whether one of them is refused."""
+    told = []
+    for entry in chain_entries(settings.read.detector, models_folder(settings.paths.state)):
+        try:
+            verify_weights(entry)
+        except ModelRefused as refused:
+            return f"read.detector = {settings.read.detector!r} can't be read with: {refused}", True
+        told.append(f"{entry.name} {entry.version}")
+    return f"{', '.join(told)}: as the catalogue says", False
 
 
 def _not_writable(folder: Path) -> str:
@@ -258,7 +279,22 @@ def serve(role: str | None) -> int:
     return run_role(role, context.settings) if role else serve_all(context.settings, context.arguments)
 
 
-for command in (status, requeue, hold, release, withdraw, deliveries, peers, ledger, analyse, demo, send, train, evaluate):
+for command in (
+    status,
+    requeue,
+    hold,
+    release,
+    withdraw,
+    deliveries,
+    peers,
+    ledger,
+    models,
+    analyse,
+    demo,
+    send,
+    train,
+    evaluate,
+):
     cli.add_command(command)
 
 

@@ -33,7 +33,7 @@ def node_here(who: str) -> Iterator[Node]:
     What the ledger does not know is the person's mistake (UsageFault, exit 2), what its state forbids a refusal (Precondition, exit 3).
     """
     os.umask(0o077)
-    _refuse_another_user(state_folder(settings_here()))
+    refuse_another_user(state_folder(settings_here()))
     node = open_node(settings_here(), who)
     try:
         yield node
@@ -45,7 +45,7 @@ def node_here(who: str) -> Iterator[Node]:
         node.close()
 
 
-def _refuse_another_user(folder: Path) -> None:
+def refuse_another_user(folder: Path) -> None:
     """What root wrote into it, the node's own user could not read any more. Raises Precondition."""
     if not folder.exists() or folder.stat().st_uid == os.geteuid():
         return
