@@ -84,13 +84,13 @@ def scan_folders(data: Path, held_out: Iterable[str] = ()) -> Sequence[Path]:
     """The folders of `data`/ct whose patient is not held out, by name."""
     out = {patient_key(patient) for patient in held_out}
     folders = sorted(file.parent for file in (data / "ct").glob("*/truth.json"))
-    return [folder for folder in folders if patient_key(_facts(folder)["patient_id"]) not in out]
+    return [folder for folder in folders if patient_key(scan_facts(folder)["patient_id"]) not in out]
 
 
 def load_scans(data: Path, held_out: Iterable[str] = (), slice_mm_max: float = 5.0) -> Iterator[Scan]:
     """Scans of chests with marked nodules, one after the other; those with thicker slices than `slice_mm_max` are left out."""
     for folder in scan_folders(data, held_out):
-        if not _facts(folder).get("nodules"):
+        if not scan_facts(folder).get("nodules"):
             continue
         scan = load_scan(folder)
         if scan.volume.spacing_mm[0] <= slice_mm_max:
@@ -104,7 +104,7 @@ def load_scan(folder: Path) -> Scan:
         NoSuchData: the folder has no truth.json.
         ReadingError: the series can't be a volume.
     """
-    facts = _facts(folder)
+    facts = scan_facts(folder)
     with tempfile.TemporaryDirectory(prefix="scan-") as out:
         mapped = decode_series(sorted((folder / "dicom").glob("*.dcm")), Path(out), "partial")
         hu = np.array(mapped.hu)
@@ -114,7 +114,8 @@ def load_scan(folder: Path) -> Scan:
     return Scan(folder.name, facts["patient_id"], volume, truth, bool(facts.get("complete_labelling")))
 
 
-def _facts(folder: Path) -> dict[str, Any]:
+def scan_facts(folder: Path) -> dict[str, Any]:
+    """What `truth.json` of a scan's folder says; no image is opened. Raises NoSuchData."""
     try:
         facts: dict[str, Any] = json.loads((folder / "truth.json").read_text(encoding="utf-8"))
     except OSError as error:
