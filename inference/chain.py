@@ -26,6 +26,7 @@ class _Method(NamedTuple):
 _METHODS: Final[Mapping[tuple[str, str], _Method]] = {
     ("lungs", "air-bodies"): _Method("inference.lungs", "AirLungs"),
     ("detector", "dot-filter"): _Method("inference.detect", "DotDetector", on_device=True),
+    ("detector", "patch-cnn"): _Method("inference.nodule_net", "NoduleNetDetector", on_device=True),
     ("detector", "monai-bundle"): _Method("inference.bundle", "BundleDetector", on_device=True),
     ("outliner", "seeded-threshold"): _Method("inference.outline", "SeededOutliner"),
     ("outliner", "unet"): _Method("inference.outline_net", "NetOutliner", on_device=True),
@@ -51,6 +52,7 @@ def build_chain(entry_name: str, device: str = "auto", models: Path | None = Non
         detector=build_part(entry, where),
         outliner=build_part(find_entry(entry.outliner, "outliner", models), where),
         grader=build_part(find_entry(entry.grader, "grader", models), where) if entry.grader else None,
+        findings_max=int(entry.number("findings_max")) if "findings_max" in entry.parameters else Chain.findings_max,
     )
 
 

@@ -31,7 +31,7 @@ _GRIDS_MM: Final = ((0.0, 1.0), (3.0, 2.0), (6.5, 4.0))  # from this scale on, t
 _HALVING: Final = 0.7  # scale, in voxels of the finer grid, of the Gaussian before every second voxel is taken
 _RESPONSE_FLOOR: Final = 10.0  # weaker than any of the strongest forty in a scan
 _SEPARATION: Final = 2.2  # a weaker answer within so many scales of a stronger one is the same body or its surface
-_DIAMETER_PER_SCALE: Final = 2 * 3**0.5  # a ball of so many scales answers most (second derivatives of a Gaussian)
+DIAMETER_PER_SCALE: Final = 2 * 3**0.5  # a ball of so many scales answers most (second derivatives of a Gaussian)
 
 Array = npt.NDArray[np.float32]
 
@@ -45,23 +45,16 @@ class _Peak:
     response: float
 
 
-class DotDetector:
-    """The Hessian dot filter; parameters of the catalogue: `scales_mm`, `responses_min` (one a scale), `candidates_max`.
+class DotFilter:
+    """The filter at `scales_mm`; of all places the `candidates_max` strongest are kept."""
 
-    Forks of vessels are small: at the scales of small nodules more is asked of an answer before it goes into a result.
-    """
-
-    def __init__(self, entry: Entry, device: torch.device) -> None:
-        self.algorithm = Algorithm(entry.task, entry.name, entry.version, entry.sha256, entry.validation)
-        self._scales_mm = entry.numbers("scales_mm")
-        self._responses_min = entry.numbers("responses_min")
-        if len(self._responses_min) != len(self._scales_mm):
-            raise ConfigurationError("responses_min has not one number for each of scales_mm", entry.name)
-        self._candidates_max = int(entry.number("candidates_max"))
+    def __init__(self, scales_mm: Sequence[float], candidates_max: int, device: torch.device) -> None:
+        self._scales_mm = tuple(scales_mm)
+        self._candidates_max = candidates_max
         self._device = device
 
-    def detect(self, volume: Volume, lungs: Lungs, progress: Progress) -> Sequence[Spot]:
-        """The strongest places, at most `candidates_max`, whose centre lies in the lungs."""
+    def places(self, volume: Volume, lungs: Lungs, progress: Progress) -> list[Spot]:
+        """The strongest places whose centre lies in the lungs, strongest first."""
         spacing = np.array(volume.spacing_mm)
         start, box = _box(lungs.labels > 0, spacing)
         hu = np.clip(resampled(volume.hu[box], volume.spacing_mm, 1.0), *_CLIP_HU)
@@ -84,12 +77,33 @@ class DotDetector:
         spots: list[Spot] = []
         for peak in strongest(peaks, self._candidates_max):
             k, j, i = (float(at) for at in middle + peak.place_mm / spacing)
-            spots.append(Spot((k, j, i), peak.response, peak.scale_mm * _DIAMETER_PER_SCALE))
+            spots.append(Spot((k, j, i), peak.response, peak.scale_mm * DIAMETER_PER_SCALE))
         return spots
+
+
+class DotDetector:
+    """The Hessian dot filter; parameters of the catalogue: `scales_mm`, `responses_min` (one a scale), `candidates_max`,
+    `findings_max`.
+
+    Forks of vessels are small: at the scales of small nodules more is asked of an answer before it goes into a result.
+    """
+
+    def __init__(self, entry: Entry, device: torch.device) -> None:
+        self.algorithm = Algorithm(entry.task, entry.name, entry.version, entry.sha256, entry.validation)
+        self.findings_max = int(entry.number("candidates_max"))
+        self._scales_mm = entry.numbers("scales_mm")
+        self._responses_min = entry.numbers("responses_min")
+        if len(self._responses_min) != len(self._scales_mm):
+            raise ConfigurationError("responses_min has not one number for each of scales_mm", entry.name)
+        self._filter = DotFilter(self._scales_mm, int(entry.number("candidates_max")), device)
+
+    def detect(self, volume: Volume, lungs: Lungs, progress: Progress) -> Sequence[Spot]:
+        """The strongest places, at most `candidates_max`, whose centre lies in the lungs."""
+        return self._filter.places(volume, lungs, progress)
 
     def is_strong(self, spot: Spot) -> bool:
         """Whether the answer reaches what its scale asks for."""
-        scale = int(np.argmin(np.abs(np.array(self._scales_mm) * _DIAMETER_PER_SCALE - spot.scale_mm)))
+        scale = int(np.argmin(np.abs(np.array(self._scales_mm) * DIAMETER_PER_SCALE - spot.scale_mm)))
         return spot.response >= self._responses_min[scale]
 
 

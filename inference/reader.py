@@ -6,7 +6,7 @@ method; `inference/chain.py` alone does. Same volume, same chain, same device: s
 
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Protocol
 
 from inference.findings import Algorithm, Candidate, MaskCrop, Nodule, Reading, Reason, Status
@@ -20,12 +20,13 @@ Progress = Callable[[str, int, int], None]
 
 @dataclass(frozen=True)
 class Spot:
-    """A place where a nodule may be: `centre` (k, j, i) in voxels of the source grid, the detector's `response`, and the
-    diameter `scale_mm` that answered best."""
+    """A place where a nodule may be: `centre` (k, j, i) in voxels of the source grid, the detector's `response`, the
+    diameter `scale_mm` that answered best, and the `confidence`, a score of 0 to 1, of a detector that was trained."""
 
     centre: tuple[float, float, float]
     response: float
     scale_mm: float
+    confidence: float | None = None
 
 
 class LungSegmenter(Protocol):
@@ -78,12 +79,13 @@ class Grader(Protocol):
 
 @dataclass(frozen=True)
 class Chain:
-    """The parts of one way to read a CT."""
+    """The parts of one way to read a CT, and how many nodules a result of it may hold at most."""
 
     lungs: LungSegmenter
     detector: Detector
     outliner: Outliner
     grader: Grader | None = None
+    findings_max: int = 30
 
     @property
     def algorithms(self) -> tuple[Algorithm, ...]:
@@ -97,7 +99,7 @@ class ReadLimits:
     """What a site allows. `cut_may_wait`: more slices may still come, so lungs that are cut at an end of the stack raise
     `LungsMayComplete` in place of a judgement."""
 
-    nodules_max: int = 10
+    nodules_max: int = 30
     cut_may_wait: bool = False
 
 
@@ -154,8 +156,12 @@ def read(
         strong = [place for place, spot in enumerate(spots) if chain.detector.is_strong(spot)]
         masks = chain.outliner.outline(volume, lungs, [spots[place] for place in strong], progress)
         found = [(place, mask) for place, mask in zip(strong, masks, strict=True) if mask is not None]
-        shown = found[: limits.nodules_max]
-        nodules = tuple(measure_nodule(volume, mask, number, lungs) for number, (_, mask) in enumerate(shown, start=1))
+        nodules_max = min(limits.nodules_max, chain.findings_max)
+        shown = found[:nodules_max]
+        nodules = tuple(
+            replace(measure_nodule(volume, mask, number, lungs), confidence=spots[place].confidence)
+            for number, (place, mask) in enumerate(shown, start=1)
+        )
     if chain.grader is not None:
         with watch.stage("grade"):
             nodules = tuple(chain.grader.grade(volume, nodules, progress))
@@ -171,7 +177,7 @@ def read(
         algorithms=chain.algorithms,
         slices_read=tuple(volume.sop_instance_uids),
         slices_left_out=tuple(volume.left_out),
-        quality=_quality(volume, more=len(found) - len(shown), nodules_max=limits.nodules_max),
+        quality=_quality(volume, more=len(found) - len(shown), nodules_max=nodules_max),
         smallest_mm=chain.outliner.diameter_mm_min,
         candidates=_candidates(volume, spots, reported=frozenset(place for place, _ in shown)),
         seconds=watch.seconds,

@@ -1,0 +1,149 @@
+"""Train the detector's second stage: from a data folder to weights.
+
+Binary cross-entropy with softened labels, AdamW with weight decay, a cosine schedule after a short rise; batches of a fixed
+mix of nodules and of what is none (`patch_sampler.py`), where places that the network takes for nodules come back more often:
+hard negatives are mined anew at every step. The same plan goes on from its checkpoint.
+"""
+
+import json
+import math
+import time
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any, Final
+
+import numpy as np
+import torch
+from safetensors.torch import save_file
+from torch import nn
+
+from inference.nodule_net import NoduleNet, channels_last, normalised
+from inference.training.patch_sampler import Sampler, load_sampler
+from inference.training.patients import patients_file, write_patients
+from inference.training.plan import Plan, Progress, Trained
+
+RECIPE: Final[Mapping[str, Any]] = {
+    "steps": 1000,
+    "rate": 3e-3,
+    "decay": 0.02,
+    "soft": 0.02,
+    "checkpoint_s": 60.0,
+    "entry": "nodule-net",
+}
+_RISE: Final = 40  # steps
+_CLOSING: Final = 60  # the last steps whose losses are reported
+
+
+def train(plan: Plan, say: Progress) -> Trained:
+    """Train on all but the patients of `plan.held_out`; see `Plan`. Recipe: `RECIPE`, and `cache`, a folder of the places of
+    scans that several plans share.
+
+    Raises:
+        NoSuchData: the data folder lacks what it takes.
+    """
+    recipe = {**RECIPE, **plan.recipe}
+    plan.output.mkdir(parents=True, exist_ok=True)
+    cache = Path(recipe.get("cache", plan.output / "places"))
+    sampler = load_sampler(plan.data, plan.held_out, cache, plan.seed, say)
+    run = _Run(sampler, recipe, plan)
+    run.resume(say)
+    started = saved = time.monotonic()
+    while run.step < recipe["steps"]:
+        now = time.monotonic()
+        if plan.minutes_max is not None and now - started > 60 * plan.minutes_max:
+            run.save()
+            say(
+                f"stopped after {plan.minutes_max:g} minutes at step {run.step} of {recipe['steps']}; the same plan goes on"
+            )
+            return Trained(False, None, None, {"steps": run.step})
+        if now - saved > recipe["checkpoint_s"]:
+            run.save()
+            saved = now
+        loss = run.advance()
+        if run.step % 50 == 0:
+            say(f"step {run.step} of {recipe['steps']}: loss {loss:.3f}, {(time.monotonic() - started):.0f} s")
+    weights = plan.output / f"{recipe['entry']}.safetensors"
+    save_file(half_precision(run.net), weights)
+    write_patients(patients_file(weights), sampler.patients)
+    metrics = {"steps": run.step, "loss": float(np.mean(run.losses[-_CLOSING:])), "patients": len(sampler.patients)}
+    (plan.output / "metrics.json").write_text(json.dumps(metrics, indent=1) + "\n", encoding="utf-8")
+    return Trained(True, weights, None, metrics)
+
+
+def half_precision(net: nn.Module) -> dict[str, torch.Tensor]:
+    """The tensors of a network as they are stored."""
+    kept = {name: value for name, value in net.state_dict().items() if not name.endswith("num_batches_tracked")}
+    return {name: value.to(torch.float16).contiguous() for name, value in kept.items()}
+
+
+class _Run:
+    """A training under way: network, optimiser, step, losses."""
+
+    def __init__(self, sampler: Sampler, recipe: Mapping[str, Any], plan: Plan) -> None:
+        torch.manual_seed(plan.seed)
+        self.net = channels_last(NoduleNet())
+        self.net.train()
+        self.step = 0
+        self.losses: list[float] = []
+        self._sampler = sampler
+        self._recipe = recipe
+        self._file = plan.output / "checkpoint.pt"
+        decayed = [p for p in self.net.parameters() if p.ndim > 1]
+        others = [p for p in self.net.parameters() if p.ndim <= 1]
+        groups = [{"params": decayed, "weight_decay": recipe["decay"]}, {"params": others, "weight_decay": 0.0}]
+        self._optimiser = torch.optim.AdamW(groups, lr=recipe["rate"])
+
+    def advance(self) -> float:
+        """One batch; its loss."""
+        (near, wide), labels, which = self._sampler.batch(self.step)
+        for group in self._optimiser.param_groups:
+            group["lr"] = self._recipe["rate"] * self._schedule()
+        target = torch.from_numpy(labels)
+        soft = target * (1 - 2 * self._recipe["soft"]) + self._recipe["soft"]
+        with torch.autocast("cpu", torch.bfloat16):
+            logits = self.net(normalised(near), normalised(wide))
+        logits = logits.float()
+        weights = torch.where(target > 0, len(target) / (2 * target.sum()), len(target) / (2 * (1 - target).sum()))
+        loss = nn.functional.binary_cross_entropy_with_logits(logits, soft, weights)
+        self._optimiser.zero_grad(set_to_none=True)
+        loss.backward()
+        nn.utils.clip_grad_norm_(self.net.parameters(), 5.0)
+        self._optimiser.step()
+        self._sampler.learn_hardness(which, torch.sigmoid(logits.detach()).numpy())
+        self.step += 1
+        self.losses.append(float(loss.detach()))
+        return float(np.mean(self.losses[-50:]))
+
+    def _schedule(self) -> float:
+        if self.step < _RISE:
+            return (self.step + 1) / _RISE
+        share = (self.step - _RISE) / max(1, self._recipe["steps"] - _RISE)
+        return 0.5 * (1 + math.cos(math.pi * share)) + 1e-3
+
+    def save(self) -> None:
+        """Write the checkpoint, whole or not at all."""
+        part = self._file.with_suffix(".part")
+        torch.save(
+            {
+                "net": self.net.state_dict(),
+                "optimiser": self._optimiser.state_dict(),
+                "step": self.step,
+                "losses": self.losses,
+                "hardness": torch.from_numpy(self._sampler.hardness),
+                "random": torch.get_rng_state(),
+            },
+            part,
+        )
+        part.replace(self._file)
+
+    def resume(self, say: Progress) -> None:
+        """Take up the checkpoint of an earlier run of the same plan, if there is one."""
+        if not self._file.exists():
+            return
+        held = torch.load(self._file, weights_only=True)
+        self.net.load_state_dict(held["net"])
+        self._optimiser.load_state_dict(held["optimiser"])
+        self.step, self.losses = int(held["step"]), list(held["losses"])
+        self._sampler.hardness = held["hardness"].numpy()
+        torch.set_rng_state(held["random"])
+        say(f"goes on at step {self.step}")

@@ -1,0 +1,173 @@
+"""Batches of places for the detector's network: what is a nodule, what is none, each as other scanners would show it.
+
+Every number comes from a seed and the step, so that a run that is taken up again goes on as if it had not stopped.
+"""
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Final
+
+import numpy as np
+import numpy.typing as npt
+
+from inference.patches import NEAR_SIZE, WIDE_SIZE
+from inference.training.augment import NoiseBank, augmented
+from inference.training.crops import Crop, load_cubes, load_native
+from inference.training.drawn import drawn_diameter_mm, drawn_distractor, drawn_nodule, reader_diameters_mm
+from inference.training.places import MARGIN, Places, load_places
+from inference.training.plan import Progress
+from inference.training.planting import Shape, plant, shapes_of
+
+TEST_FOLD: Final = 4  # crops of this fold are planted to measure, and never trained on
+DRAWN: Final = 500
+DISTRACTORS: Final = 120
+_NO_WIDE_HU: Final = -600.0  # the wide view where there is none: what the network takes for zero
+_NO_WIDE_SHARE: Final = 0.18  # as often without the wide view for what is no nodule as for what is one
+_SHIFT_MM: Final = 3
+_TRIES: Final = 6
+_SEEN_HU: Final = 100.0
+_SEEN_SHARE: Final = 0.6
+
+Views = tuple[npt.NDArray[np.float32], npt.NDArray[np.float32]]
+
+
+@dataclass(frozen=True)
+class Mix:
+    """How many of each in a batch."""
+
+    scanned: int = 3  # nodules of the whole scans
+    cubes: int = 3  # nodules with all their surroundings, near view only
+    planted: int = 6  # real nodules in other lungs
+    drawn: int = 4
+    negative: int = 26
+    distractors: int = 3
+    sites: int = 3
+
+    @property
+    def positives(self) -> int:
+        return self.scanned + self.cubes + self.planted + self.drawn
+
+    @property
+    def size(self) -> int:
+        return self.positives + self.negative + self.distractors + self.sites
+
+
+@dataclass(eq=False)
+class Sampler:
+    """All that may be seen, and batches of it. `hardness` of each negative place of each scan follows the network's score."""
+
+    places: Sequence[Places]
+    shapes: Sequence[Shape]
+    cubes: Sequence[Crop]
+    drawn: Sequence[Shape]
+    distractors: Sequence[Shape]
+    seed: int
+    mix: Mix = field(default_factory=Mix)
+
+    def __post_init__(self) -> None:
+        self.noise = NoiseBank(self.seed)
+        self.owner = np.array([(s, n) for s, p in enumerate(self.places) for n in range(len(p.negative[0]))])
+        self.hardness = np.full(len(self.owner), 0.5)
+        self._with_nodules = [p for p in self.places if len(p.positive[0])]
+
+    @property
+    def patients(self) -> frozenset[str]:
+        """Everyone who is in it."""
+        return frozenset(
+            [p.patient for p in self.places]
+            + [s.patient for s in self.shapes if s.patient]
+            + [c.patient for c in self.cubes]
+        )
+
+    def batch(self, step: int) -> tuple[Views, npt.NDArray[np.float32], npt.NDArray[np.intp]]:
+        """Views (n, 32, 32, 32) and (n, 24, 24, 24) in HU, labels (n,), and which negative place each is (-1: none)."""
+        rng = np.random.default_rng([self.seed, 11, step])
+        mix = self.mix
+        views = [self._scanned(rng) for _ in range(mix.scanned)]
+        views += [self._cube(rng) for _ in range(mix.cubes)]
+        views += [self._planted(rng, self.shapes) for _ in range(mix.planted)]
+        views += [self._planted(rng, self.drawn) for _ in range(mix.drawn)]
+        chances = self.hardness / self.hardness.sum()
+        hard = rng.choice(len(self.owner), mix.negative // 2, p=chances)
+        anywhere = rng.choice(len(self.owner), mix.negative - len(hard))
+        which = np.concatenate([np.full(mix.positives, -1), hard, anywhere])
+        for n in which[mix.positives :]:
+            scan, place = self.owner[n]
+            views.append(self._cut(rng, self.places[scan].negative, place))
+        views += [self._planted(rng, self.distractors) for _ in range(mix.distractors)]
+        views += [
+            self._cut(rng, site.site, int(rng.integers(len(site.site[0])))) for site in self._some(rng, mix.sites)
+        ]
+        for n in range(mix.positives, mix.size):
+            if rng.random() < _NO_WIDE_SHARE:
+                views[n] = (views[n][0], np.full_like(views[n][1], _NO_WIDE_HU))
+        blind = np.array([bool((wide == _NO_WIDE_HU).all()) for _, wide in views])
+        changed = [augmented(near, wide, rng, self.noise) for near, wide in views]
+        near, wide = np.stack([v[0] for v in changed]), np.stack([v[1] for v in changed])
+        wide[blind] = _NO_WIDE_HU
+        labels = np.zeros(mix.size, np.float32)
+        labels[: mix.positives] = 1
+        which = np.concatenate([which, np.full(mix.size - len(which), -1)])
+        return (near, wide), labels, which
+
+    def learn_hardness(self, which: npt.NDArray[np.intp], scores: npt.NDArray[np.float32]) -> None:
+        """Places that the network takes for nodules come more often. Of scans whose nodules are not all marked they don't:
+        they may be right."""
+        for n, score in zip(which, scores, strict=True):
+            if n >= 0 and self.places[self.owner[n][0]].complete:
+                self.hardness[n] = 0.5 * self.hardness[n] + 0.5 * (0.05 + float(score))
+
+    def _some(self, rng: np.random.Generator, count: int) -> list[Places]:
+        return [self.places[int(rng.integers(len(self.places)))] for _ in range(count)]
+
+    def _cut(
+        self, rng: np.random.Generator, views: tuple[npt.NDArray[np.int16], ...], place: int, reach: int = _SHIFT_MM
+    ) -> Views:
+        """A place, shifted by up to 3 mm along each axis."""
+        shift = rng.integers(-reach, reach + 1, 3)
+        near = views[0][place][tuple(slice(MARGIN + s, MARGIN + s + NEAR_SIZE) for s in shift)]
+        wide = views[1][place][tuple(slice(1 + round(s / 3), 1 + round(s / 3) + WIDE_SIZE) for s in shift)]
+        return near.astype(np.float32), wide.astype(np.float32)
+
+    def _scanned(self, rng: np.random.Generator) -> Views:
+        places = self._with_nodules[int(rng.integers(len(self._with_nodules)))]
+        return self._cut(rng, places.positive, int(rng.integers(len(places.positive[0]))))
+
+    def _cube(self, rng: np.random.Generator) -> Views:
+        crop = self.cubes[int(rng.integers(len(self.cubes)))]
+        first = (np.array(crop.hu.shape) - NEAR_SIZE) // 2 + rng.integers(-_SHIFT_MM, _SHIFT_MM + 1, 3)
+        near = crop.hu[tuple(slice(f, f + NEAR_SIZE) for f in first)].astype(np.float32)
+        return near, np.full((WIDE_SIZE,) * 3, _NO_WIDE_HU, np.float32)
+
+    def _planted(self, rng: np.random.Generator, shapes: Sequence[Shape]) -> Views:
+        """A shape in lung where most of it can be seen (behind pleura or heart it could not)."""
+        shape = shapes[int(rng.integers(len(shapes)))].turned(rng)
+        reach = max(_SHIFT_MM, int(shape.diameter_mm / 5))
+        for _ in range(_TRIES):
+            (places,) = self._some(rng, 1)
+            near, wide = self._cut(rng, places.site, int(rng.integers(len(places.site[0]))))
+            noise = self.noise.piece(rng, 3 * WIDE_SIZE)
+            planted = plant(near, wide, shape, rng.integers(-reach, reach + 1, 3), noise, places.noise_hu)
+            changed = np.abs(planted[0] - near) > _SEEN_HU
+            whole = min(int(np.count_nonzero(shape.filled > 0.5)), near.size)
+            if np.count_nonzero(changed) > _SEEN_SHARE * whole:
+                break
+        return planted
+
+
+def load_sampler(data: Path, held_out: Iterable[str], cache: Path, seed: int, say: Progress) -> Sampler:
+    """All of a data folder that training may see; of patients that are held out nothing is opened or drawn from."""
+    held_out = frozenset(held_out)
+    rng = np.random.default_rng([seed, 3])
+    native = [crop for crop in load_native(data, held_out) if crop.fold != TEST_FOLD]
+    cubes = [crop for crop in load_cubes(data, held_out) if crop.fold != TEST_FOLD]
+    diameters_mm = reader_diameters_mm(data, held_out)
+    return Sampler(
+        places=load_places(data, held_out, cache, say),
+        shapes=shapes_of([*native, *cubes]),
+        cubes=cubes,
+        drawn=[drawn_nodule(rng, drawn_diameter_mm(rng, diameters_mm)) for _ in range(DRAWN)],
+        distractors=[drawn_distractor(rng) for _ in range(DISTRACTORS)],
+        seed=seed,
+    )

@@ -1,0 +1,210 @@
+"""Places of whole scans that training looks at: nodules, what the dot filter takes for one, and healthy lung to plant in.
+
+For each scan once, kept as a file of its own by the scan's name, so that every fold opens those of its own scans and no
+other. What the filter takes for a nodule is sought three times: in the scan as it is, with more noise, and with thicker
+slices; all that lies within 6 mm of any reader's mark is left out.
+"""
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Final
+
+import numpy as np
+import numpy.typing as npt
+import scipy.ndimage as ndi
+import torch
+
+from config.catalogue import find_entry
+from inference.detect import DotFilter
+from inference.lungs import AirLungs, Lungs
+from inference.measure import to_lps_mm
+from inference.patches import View, patch_at
+from inference.reader import Spot
+from inference.training.plan import Progress
+from inference.training.scans import Scan, load_scan, scan_folders
+from inference.volume import Volume
+
+SCALES_MM: Final = (1.5, 2.2, 3.2, 4.7, 7.0, 10.0, 15.0)
+CANDIDATES: Final = 200
+MARK_MM: Final = 6.0
+SITE_MM: Final = 15.0
+SITES: Final = 160
+MARGIN: Final = 4  # mm that a place may be shifted in training
+NEAR_LARGE: Final = View(40, 1.0, mean=False)
+WIDE_LARGE: Final = View(26, 3.0, mean=True)
+_UNSURE_RANKS: Final = 8  # the strongest places of a scan whose nodules are not all marked may be nodules
+_NOISE_HU: Final = 70.0
+_SLICE_MM_MAX: Final = 5.0
+
+Array = npt.NDArray[np.int16]
+
+
+@dataclass(frozen=True, eq=False)
+class Places:
+    """Places of one scan. Views are HU int16, (n, 40, 40, 40) at 1 mm and (n, 26, 26, 26) at 3 mm. `positive` lie on its
+    nodules, `negative` far from any mark, `site` in lung without any. `noise_hu` of the scan at 1 mm. `complete`: its
+    nodules are all marked."""
+
+    name: str
+    patient: str
+    complete: bool
+    noise_hu: float
+    positive: tuple[Array, Array]
+    negative: tuple[Array, Array]
+    site: tuple[Array, Array]
+
+
+def load_places(data: Path, held_out: Iterable[str], cache: Path, say: Progress) -> Sequence[Places]:
+    """The places of every scan whose patient is not held out; of the others no file is opened.
+
+    Args:
+        cache: folder of what was found before.
+    """
+    cache.mkdir(parents=True, exist_ok=True)
+    found = []
+    for folder in scan_folders(data, held_out):
+        file = cache / f"{folder.name}.npz"
+        if not file.exists():
+            scan = load_scan(folder)
+            if not scan.truth or scan.volume.spacing_mm[0] > _SLICE_MM_MAX:
+                continue
+            say(f"places of {folder.name}")
+            _save(file, find_places(scan))
+        found.append(_load(file))
+    return found
+
+
+def find_places(scan: Scan, seed: int = 0) -> Places:
+    """Look through one scan."""
+    rng = np.random.default_rng([seed, 5])
+    lungs = AirLungs(find_entry("lungs-air", "lungs")).segment(scan.volume)
+    dots = DotFilter(SCALES_MM, CANDIDATES, torch.device("cpu"))
+    positive: list[tuple[Volume, Sequence[float]]] = []
+    negative: list[tuple[Volume, Sequence[float]]] = []
+    for volume in (scan.volume, _noisier(scan.volume, rng), _thicker(scan.volume)):
+        spots = dots.places(volume, lungs, lambda stage, done, total: None)
+        positive += [(volume, spot.centre) for spot in spots if _on_nodule(scan, spot)]
+        positive += [(volume, _voxel(scan, n.centre_lps_mm)) for n in scan.truth if n.counts]
+        sure = spots if scan.complete or _read_by_four(scan) else spots[_UNSURE_RANKS:]
+        negative += [
+            (volume, spot.centre)
+            for spot in sure
+            if not scan.marks_within(to_lps_mm(scan.volume.affine, spot.centre), MARK_MM)
+        ]
+    sites = [(scan.volume, centre) for centre in _sites(scan, lungs, rng)]
+    return Places(
+        name=scan.name,
+        patient=scan.patient,
+        complete=scan.complete or _read_by_four(scan),
+        noise_hu=noise_hu(scan.volume, lungs),
+        positive=_views(positive),
+        negative=_views(negative),
+        site=_views(sites),
+    )
+
+
+def noise_hu(volume: Volume, lungs: Lungs) -> float:
+    """Standard deviation of the noise at 1 mm in soft tissue: of what a light smoothing takes away, a robust estimate."""
+    slices = volume.hu[:: max(1, len(volume.hu) // 24)].astype(np.float32)
+    factor = max(1, round(1.0 / volume.spacing_mm[1]))
+    smooth = ndi.gaussian_filter(slices, (0, 1.5, 1.5))
+    tissue = (smooth > 0) & (smooth < 90)
+    rough = (slices - smooth)[tissue]
+    sigma = 1.4826 * float(np.median(np.abs(rough))) if rough.size else 20.0
+    return sigma * 0.8 / factor  # linear resampling to 1 mm takes part of it
+
+
+def _read_by_four(scan: Scan) -> bool:
+    return any(truth.readers is not None for truth in scan.truth)  # all marks are known, of whatever slices there are
+
+
+def _on_nodule(scan: Scan, spot: Spot) -> bool:
+    centre = to_lps_mm(scan.volume.affine, spot.centre)
+    return any(truth.counts and scan.hits(truth, centre) for truth in scan.truth)
+
+
+def _voxel(scan: Scan, lps_mm: Sequence[float]) -> Sequence[float]:
+    k, j, i = (np.linalg.inv(scan.volume.affine) @ [*lps_mm, 1.0])[:3]
+    return (float(k), float(j), float(i))
+
+
+def _with_hu(volume: Volume, hu: npt.NDArray[np.float32]) -> Volume:
+    return Volume(**{**volume.__dict__, "hu": np.clip(hu, -2000, 3000).astype(np.int16)})
+
+
+def _noisier(volume: Volume, rng: np.random.Generator) -> Volume:
+    """As a sharp kernel at a low dose gives it."""
+    noise = ndi.gaussian_filter(rng.standard_normal(volume.hu.shape, np.float32), (0, 0.6, 0.6))
+    return _with_hu(volume, volume.hu + _NOISE_HU / float(noise.std()) * noise)
+
+
+def _thicker(volume: Volume) -> Volume:
+    """As slices of half again the thickness and a soft kernel give it."""
+    mm = volume.spacing_mm
+    sigma = (0.6, 0.8 / mm[1], 0.8 / mm[2])
+    return _with_hu(volume, ndi.gaussian_filter(volume.hu.astype(np.float32), sigma))
+
+
+def _sites(scan: Scan, lungs: Lungs, rng: np.random.Generator) -> list[Sequence[float]]:
+    """Places in the lungs away from marks: half anywhere, a third on the pleura, the others beside vessels."""
+    inside = lungs.labels > 0
+    coarse = inside[::2, ::4, ::4]
+    mm = np.array(scan.volume.spacing_mm) * (2, 4, 4)
+    depth = ndi.distance_transform_edt(coarse, sampling=mm)
+    bright = ndi.gaussian_filter(scan.volume.hu[::2, ::4, ::4].astype(np.float32), 1) > -650
+    kinds = (coarse, coarse & (depth < 5), coarse & bright & (depth > 8))
+    found: list[Sequence[float]] = []
+    for kind, count in zip(kinds, (SITES // 2, SITES // 3, SITES - SITES // 2 - SITES // 3), strict=True):
+        places = np.argwhere(kind) * (2, 4, 4)
+        taken = 0
+        for place in rng.permutation(places)[: 4 * count]:
+            k, j, i = (float(at) for at in place)
+            if not scan.marks_within(to_lps_mm(scan.volume.affine, (k, j, i)), SITE_MM):
+                found.append((k, j, i))
+                taken += 1
+            if taken == count:
+                break
+    return found
+
+
+def _views(places: Sequence[tuple[Volume, Sequence[float]]]) -> tuple[Array, Array]:
+    """Both views of each place, with a margin to shift them."""
+    views = []
+    for view in (NEAR_LARGE, WIDE_LARGE):
+        found = np.zeros((len(places), view.size, view.size, view.size), np.int16)
+        for n, (volume, centre) in enumerate(places):
+            found[n] = np.rint(patch_at(volume.hu, volume.spacing_mm, centre, view))
+        views.append(found)
+    return views[0], views[1]
+
+
+def _save(file: Path, places: Places) -> None:
+    arrays = {
+        f"{kind}_{view}": getattr(places, kind)[n]
+        for kind in ("positive", "negative", "site")
+        for n, view in enumerate(("near", "wide"))
+    }
+    part = file.with_suffix(".part.npz")
+    np.savez(
+        part,
+        name=places.name,
+        patient=places.patient,
+        complete=places.complete,
+        noise_hu=places.noise_hu,
+        **arrays,
+    )
+    part.replace(file)
+
+
+def _load(file: Path) -> Places:
+    with np.load(file) as held:
+        return Places(
+            name=str(held["name"]),
+            patient=str(held["patient"]),
+            complete=bool(held["complete"]),
+            noise_hu=float(held["noise_hu"]),
+            positive=(held["positive_near"], held["positive_wide"]),
+            negative=(held["negative_near"], held["negative_wide"]),
+            site=(held["site_near"], held["site_wide"]),
+        )
