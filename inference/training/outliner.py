@@ -7,6 +7,7 @@ not. A twelfth of the patients watches: the weights that do best on them are kep
 
 import hashlib
 import json
+import math
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, fields, replace
@@ -169,14 +170,15 @@ class _Run:
         recipe, limit = self._recipe, self._plan.minutes_max
         losses: list[float] = []
         while self.step < recipe.steps and self._since < recipe.patience:
-            if limit is not None and time.monotonic() - begun > 60 * limit:
-                self._save()
-                return False
             losses.append(self._learn())
             self.step += 1
             if self.step % recipe.watch_every == 0 or self.step == recipe.steps:
                 self._watch(float(np.mean(losses)))
                 losses = []
+            ended = self.step >= recipe.steps or self._since >= recipe.patience
+            if limit is not None and not ended and time.monotonic() - begun > 60 * limit:
+                self._save()
+                return False
             if time.monotonic() - saved > recipe.checkpoint_s:
                 self._save()
                 saved = time.monotonic()
@@ -198,7 +200,7 @@ class _Run:
         batch = [self._samples.draw(rng, recipe.slices) for _ in range(recipe.batch)]
         warm = min(1.0, (self.step + 1) / recipe.rate_warm_steps)
         for group in self._optimiser.param_groups:
-            group["lr"] = recipe.rate * warm * 0.5 * (1 + np.cos(np.pi * self.step / recipe.steps))
+            group["lr"] = recipe.rate * warm * 0.5 * (1 + math.cos(math.pi * self.step / recipe.steps))
         self._network.train()
         with torch.autocast(self._device.type, torch.bfloat16, enabled=recipe.half):
             logits = self._network(network_inputs(batch, recipe.dimensions, self._device))
