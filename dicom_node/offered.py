@@ -42,7 +42,7 @@ def bundle_fields(root: Path, name: str) -> dict[str, Any] | None:
     Raises:
         Precondition: files of a bundle are missing, or the metadata can't be read.
     """
-    if not ((root / "configs").is_dir() and (root / "models").is_dir()):
+    if not (root / "configs").is_dir():
         return None
     require_bundle(root)
     metadata = json_fields(small_file(root / BUNDLE_FILES[1], METADATA_BYTES_MAX) or b"", "metadata.json")

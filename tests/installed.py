@@ -18,7 +18,7 @@ def weights_bytes(seed: int = 0) -> bytes:
     return bytes(save({"layer.weight": np.random.default_rng(seed).standard_normal((4, 3)).astype(np.float32)}))
 
 
-def entry_fields(name: str, weights: bytes, like: str = "hessian-dot", **changes: Any) -> dict[str, Any]:
+def entry_fields(name: str, weights: bytes, like: str = "hessian-dot", /, **changes: Any) -> dict[str, Any]:
     """Fields of an entry with weights: a shipped entry of another name."""
     fields = shipped()[like].model_dump(mode="json") | {
         "name": name,
@@ -30,7 +30,7 @@ def entry_fields(name: str, weights: bytes, like: str = "hessian-dot", **changes
     return fields | changes
 
 
-def put_model(models: Path, name: str, like: str = "hessian-dot", seed: int = 0, **changes: Any) -> Entry:
+def put_model(models: Path, name: str, like: str = "hessian-dot", /, *, seed: int = 0, **changes: Any) -> Entry:
     """An installed model, as `dicom-node models install` leaves it."""
     folder, weights = models / name, weights_bytes(seed)
     folder.mkdir(parents=True)
