@@ -92,7 +92,7 @@ def find_places(scan: Scan, seed: int = 0) -> Places:
             for spot in sure
             if not scan.marks_within(to_lps_mm(scan.volume.affine, spot.centre), MARK_MM)
         ]
-    sites = [(scan.volume, centre) for centre in _sites(scan, lungs, rng)]
+    sites = [(scan.volume, centre) for centre, _ in lung_sites(scan, lungs, rng)]
     return Places(
         name=scan.name,
         patient=scan.patient,
@@ -146,22 +146,23 @@ def _thicker(volume: Volume) -> Volume:
     return _with_hu(volume, ndi.gaussian_filter(volume.hu.astype(np.float32), sigma))
 
 
-def _sites(scan: Scan, lungs: Lungs, rng: np.random.Generator) -> list[Sequence[float]]:
-    """Places in the lungs away from marks: half anywhere, a third on the pleura, the others beside vessels."""
+def lung_sites(scan: Scan, lungs: Lungs, rng: np.random.Generator) -> Sequence[tuple[tuple[float, float, float], str]]:
+    """Places (k, j, i) in the lungs away from marks: half `anywhere`, a third on the `pleura`, the others beside a `vessel`."""
     inside = lungs.labels > 0
     coarse = inside[::2, ::4, ::4]
     mm = np.array(scan.volume.spacing_mm) * (2, 4, 4)
     depth = ndi.distance_transform_edt(coarse, sampling=mm)
     bright = ndi.gaussian_filter(scan.volume.hu[::2, ::4, ::4].astype(np.float32), 1) > -650
-    kinds = (coarse, coarse & (depth < 5), coarse & bright & (depth > 8))
-    found: list[Sequence[float]] = []
-    for kind, count in zip(kinds, (SITES // 2, SITES // 3, SITES - SITES // 2 - SITES // 3), strict=True):
-        places = np.argwhere(kind) * (2, 4, 4)
+    kinds = {"anywhere": coarse, "pleura": coarse & (depth < 5), "vessel": coarse & bright & (depth > 8)}
+    counts = (SITES // 2, SITES // 3, SITES - SITES // 2 - SITES // 3)
+    found: list[tuple[tuple[float, float, float], str]] = []
+    for (kind, where), count in zip(kinds.items(), counts, strict=True):
+        places = np.argwhere(where) * (2, 4, 4)
         taken = 0
         for place in rng.permutation(places)[: 4 * count]:
             k, j, i = (float(at) for at in place)
             if not scan.marks_within(to_lps_mm(scan.volume.affine, (k, j, i)), SITE_MM):
-                found.append((k, j, i))
+                found.append(((k, j, i), kind))
                 taken += 1
             if taken == count:
                 break
