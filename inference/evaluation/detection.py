@@ -29,7 +29,8 @@ class Found:
 @dataclass(frozen=True, eq=False)
 class ScanCase:
     """One scan: what was `reported` at the operating point, and all `ranked` findings that FROC asks for. `complete`: every
-    nodule in it is among the targets. `not_read`: why it was turned away ("" = read); all its nodules are then missed.
+    nodule in it is among the targets. `not_read`: why it was turned away ("" = read); its nodules then count as neither found
+    nor missed.
     `groups`: of scanner and patient, see `strata`. `repeats_false`: whether a second finding on a nodule is a false
     positive (LUNA16 passes it over)."""
 
@@ -68,17 +69,23 @@ def detection_metrics(cases: Sequence[ScanCase]) -> dict[str, Any]:
     for case in cases:
         judged = judged_reports(case)
         hit = {j.target for j in judged if j.verdict is Verdict.HIT}
-        nodules += [
-            (n in hit, {**(case.groups or {}), **_nodule_groups(case.targets[n])}, case.targets[n])
-            for n in case.nodules
-        ]
+        nodules += (
+            []
+            if case.not_read
+            else [
+                (n in hit, {**(case.groups or {}), **_nodule_groups(case.targets[n])}, case.targets[n])
+                for n in case.nodules
+            ]
+        )
         scans.append(
             {
                 "series_instance_uid": case.series_instance_uid,
                 "name": case.name,
                 "hits": len(hit),
                 "truth": len(case.nodules),
-                "false_positives": sum(_false(case, j) for j in judged) if case.complete else None,
+                "false_positives": sum(_false(case, j) for j in judged)
+                if case.complete and not case.not_read
+                else None,
                 "repeats": sum(j.verdict is Verdict.REPEAT for j in judged),
                 "ignored": sum(j.verdict is Verdict.IGNORED for j in judged),
                 "complete": case.complete,
@@ -94,6 +101,7 @@ def detection_metrics(cases: Sequence[ScanCase]) -> dict[str, Any]:
         "n": len(nodules),
         "n_scans": len(scans),
         "n_patients": len({case.patient for case in cases}),
+        "n_nodules_not_read": sum(len(case.nodules) for case in cases if case.not_read),
         "hits": n_hit,
         "sensitivity": sensitivity,
         "sensitivity_ci": interval,

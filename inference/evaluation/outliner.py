@@ -14,7 +14,7 @@ import numpy.typing as npt
 from inference.chain import build_part
 from inference.device import choose_device
 from inference.evaluation.outlining import OutlineCase, outlining_metrics
-from inference.evaluation.page import gallery, heading, paragraph, shown, table
+from inference.evaluation.page import figure, gallery, heading, paragraph, shown, table
 from inference.evaluation.pictures import FOUND, TRUTH, patch
 from inference.evaluation.report import Written, strata_tables, write
 from inference.evaluation.request import IN_SAMPLE, Request, described, fold_entry, in_sample, need_column
@@ -124,7 +124,6 @@ def _outlined(crop: Crop, outliner: Outliner | None, seed: int, where: str, say:
 
 
 def _body(figures: Mapping[str, Any], outlined: Mapping[str, Sequence[_Outlined]], stamp: str) -> list[str]:
-    from inference.evaluation.page import figure
     from inference.evaluation.plots import histogram_plot
 
     body = []
@@ -151,13 +150,10 @@ def _body(figures: Mapping[str, Any], outlined: Mapping[str, Sequence[_Outlined]
         ]
         body += [heading(titles[name]), table(["figure", "n", "value [95 %]"], rows)]
         cases = [one.case for one in part]
-        body.append(
-            figure(histogram_plot([c.dice for c in cases], "Dice", stamp, range=(0, 1)), f"Dice, n = {len(cases)}")
-        )
-        errors = np.clip([c.volume_error for c in cases], -1, 2)
-        body.append(
-            figure(histogram_plot(list(errors), "volume error (2 = 2 and more)", stamp), "(found - true) / true")
-        )
+        body.append(figure(histogram_plot([c.dice for c in cases], "Dice", stamp, (0, 1)), f"Dice, n = {len(cases)}"))
+        errors = [c.volume_error for c in cases]
+        label = "volume error (2 = 2 and more)"
+        body.append(figure(histogram_plot(errors, label, stamp, (-1, 2)), "(found - true) / true"))
         body += strata_tables(found["strata"], "mean", "ci", "mean Dice")
         worst = sorted(part, key=lambda one: one.case.dice)[:WORST_SHOWN]
         body += [

@@ -2,7 +2,7 @@
 
 import io
 from collections.abc import Sequence
-from typing import Any, Final
+from typing import Final
 
 import numpy as np
 from matplotlib.axes import Axes
@@ -92,12 +92,12 @@ def froc_plot(curve: Froc, point: tuple[float, float] | None, stamp: str) -> byt
     return _drawn(figure, stamp)
 
 
-def histogram_plot(values: Sequence[float], label: str, stamp: str, **limits: Any) -> bytes:
-    """How often which value; `limits` are those of numpy.histogram (`range`)."""
+def histogram_plot(values: Sequence[float], label: str, stamp: str, ends: tuple[float, float]) -> bytes:
+    """How often which value, with mean and median of all; what lies beyond the `ends` stands in the last bin on its side."""
     figure, axes = _axes(label, "nodules")
-    axes.hist(values, bins=25, color=_COLOURS[0], **limits)
+    axes.hist(np.clip(values, *ends), bins=25, range=ends, color=_COLOURS[0])
     if len(values):
-        axes.axvline(float(np.mean(values)), color="black", label=f"mean {np.mean(values):.3f}")
-        axes.axvline(float(np.median(values)), color="black", ls="--", label=f"median {np.median(values):.3f}")
+        for value, name, style in ((np.mean(values), "mean", "-"), (np.median(values), "median", "--")):
+            axes.axvline(float(np.clip(value, *ends)), color="black", ls=style, label=f"{name} {value:.3f}")
         axes.legend(fontsize=8)
     return _drawn(figure, stamp)
