@@ -1,0 +1,147 @@
+"""The trainer of the grader: malignancy, texture, spiculation, lobulation and calcification from features of own outlines.
+
+`train` chooses, fits and calibrates on all patients that it may see. `cross_fit` does all of that five times, each time
+without the patients of a fold, and gives the scores of those: what the whole procedure is worth. Beside them stand, from the same
+folds, the diameter and a logistic model of 14 features on the readers' own masks. Malignancy is the readers' opinion.
+"""
+
+import json
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any, Final
+
+import numpy as np
+from safetensors.numpy import save_file
+
+from inference.scoring import TARGETS, Score, to_arrays
+from inference.training.crops import load_native, patient_key
+from inference.training.grader_models import Candidate, Chosen, Flags, Table, choose
+from inference.training.grader_table import Measured, labels_of, measure_crops
+from inference.training.own_outlines import ShippedOutlining
+from inference.training.patients import patients_file, write_patients
+from inference.training.plan import Plan, Progress, Trained
+
+NAME: Final = "grade-features"
+FOURTEEN: Final = (
+    "diameter", "area_diameter", "long_axis", "short_axis", "hu_mean", "hu_p10", "hu_median", "hu_p90", "hu_sd",
+    "calcium_share", "axis_ratio", "roundness", "filling", "lobes",
+)  # fmt: skip
+"""Size, density and shape: what the comparison on the readers' own masks uses."""
+_FOURTEEN_CANDIDATES: Final = tuple(
+    Candidate("linear", FOURTEEN, {"C": c}, f"logistic, 14 features, C {c}") for c in (0.1, 0.3, 1.0)
+)
+
+
+@dataclass(frozen=True)
+class CrossFitted:
+    """One nodule as graded by models that never saw its patient: `scores` by target, one a point (None: no outline from
+    there), `thresholds` by target of the model that graded it; `readers`: the 14-feature model on the readers' mask (malignancy), `prior`:
+    the malignant share in what that model learned from; `own_mm`: diameters of the own outlines."""
+
+    key: str
+    patient: str
+    fold: int
+    diameter_mm: float
+    ratings: Mapping[str, float]
+    scores: Mapping[str, Sequence[float | None]]
+    thresholds: Mapping[str, float]
+    readers: float
+    prior: float
+    own_mm: Sequence[float | None]
+    dice: Sequence[float]
+
+
+def train(plan: Plan, say: Progress) -> Trained:
+    """Weights of the grader from the crops of a data folder.
+
+    Where the plan names a fold column, the cross-fit stands in `cross_fit.json` of the output beside the weights; with a fold
+    of it, that fold's patients are left out of the weights.
+    """
+    measured = _measured(plan, say)
+    used = np.array([plan.fold is None or crop.fold != plan.fold for crop in measured.crops], bool)
+    chosen = _fit(measured, used, plan.seed, say)
+    weights = plan.output / (f"{NAME}.safetensors" if plan.fold is None else f"{NAME}-fold{plan.fold}.safetensors")
+    save_file(dict(to_arrays({target: one.score for target, one in chosen.items()})), weights)
+    patients = [crop.patient for crop, seen in zip(measured.crops, used, strict=True) if seen]
+    write_patients(patients_file(weights), patients)
+    metrics: dict[str, Any] = {
+        "n": int(used.sum()),
+        "n_patients": len(set(patients)),
+        "no_outline": [int(np.isnan(rows[used, 0]).sum()) for rows in measured.own],
+        "chosen": {
+            target: {"model": one.candidate.name, "threshold": round(one.score.threshold, 4), "log_losses": one.losses}
+            for target, one in chosen.items()
+        },
+    }
+    if plan.folds and plan.fold is None:
+        rows = cross_fit(plan, say)
+        (plan.output / "cross_fit.json").write_text(
+            json.dumps([asdict(row) for row in rows], indent=0), encoding="utf-8"
+        )
+    (plan.output / "metrics.json").write_text(json.dumps(metrics, indent=1), encoding="utf-8")
+    return Trained(finished=True, weights=weights, card=None, metrics=metrics)
+
+
+def cross_fit(plan: Plan, say: Progress) -> Sequence[CrossFitted]:
+    """Every nodule graded without its patient: choice of models and features, fit, calibration and thresholds of each fold
+    are made from the others."""
+    measured = _measured(plan, say)
+    folds, diameters = measured.folds, measured.diameters_mm
+    rows: list[CrossFitted] = []
+    for fold in sorted(set(folds)):
+        inside = folds != fold
+        say(f"fold {int(fold)}: {int((~inside).sum())} nodules left out")
+        chosen = _fit(measured, inside, plan.seed, say)
+        readers = choose(measured.readers_table("malignancy", inside), plan.seed, _FOURTEEN_CANDIDATES).score
+        labels = labels_of(measured.crops, "malignancy")[inside]
+        prior = float(np.nanmean(labels))
+        for at in np.flatnonzero(~inside).tolist():
+            crop = measured.crops[at]
+            rows.append(
+                CrossFitted(
+                    key=crop.key,
+                    patient=crop.patient,
+                    fold=crop.fold,
+                    diameter_mm=round(float(diameters[at]), 3),
+                    ratings=crop.ratings,
+                    scores={target: _scores(one.score, measured, at) for target, one in chosen.items()},
+                    thresholds={target: one.score.threshold for target, one in chosen.items()},
+                    readers=float(readers.scores(measured.readers[at][None])[0]),
+                    prior=prior,
+                    own_mm=_each(measured, at, lambda x: float(np.exp(x[0]))),
+                    dice=[round(float(d), 4) for d in measured.dice[:, at]],
+                )
+            )
+    return rows
+
+
+def _measured(plan: Plan, say: Progress) -> Measured:
+    plan.output.mkdir(parents=True, exist_ok=True)
+    held_out = {patient_key(patient) for patient in plan.held_out}
+    crops = load_native(plan.data, held_out)
+    outlining = ShippedOutlining(str(plan.recipe.get("detector", "hessian-dot")))
+    return measure_crops(crops, outlining, plan.output, say)
+
+
+def _fit(measured: Measured, used: Flags, seed: int, say: Progress) -> Mapping[str, Chosen]:
+    chosen = {}
+    for target in TARGETS:
+        table: Table = measured.table(target, used)
+        chosen[target] = choose(table, seed)
+        say(f"{target}: {chosen[target].candidate.name}, log loss {min(chosen[target].losses.values()):.3f}")
+    return chosen
+
+
+def _scores(score: Score, measured: Measured, at: int) -> Sequence[float | None]:
+    return _each(measured, at, lambda x: float(score.scores(x[None])[0]))
+
+
+def _each(measured: Measured, at: int, of: Callable[[np.ndarray], float]) -> Sequence[float | None]:
+    """A number from each own outline of a crop."""
+    return [round(of(rows[at]), 6) if np.isfinite(rows[at, 0]) else None for rows in measured.own]
+
+
+def read_cross_fit(file: Path) -> Sequence[CrossFitted]:
+    """What `train` wrote."""
+    return [CrossFitted(**row) for row in json.loads(file.read_text(encoding="utf-8"))]

@@ -1,0 +1,150 @@
+"""The node's own outlines of the crops: from a point near the nodule, by the outliner that ships, never by a reader.
+
+The point is the middle of the readers' mask moved by up to 3 mm in a direction drawn for each crop (fixed seed). The size
+that the outliner expects comes from the shipped dot filter at that point. Crops have hardly any margin along k, so they are
+continued there with their end slices, always by the same length: the crop's shape tells nothing.
+"""
+
+import hashlib
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Final, Protocol
+
+import numpy as np
+import numpy.typing as npt
+import scipy.ndimage as ndi
+
+from inference.chain import build_chain
+from inference.findings import MaskCrop, Point
+from inference.lungs import RIGHT, Lungs
+from inference.reader import Spot
+from inference.training.crops import Crop, volume_of
+from inference.training.plan import Progress
+
+PROMPT_MM_MAX: Final = 3.0
+FILTER: Final = "hessian-dot"
+_CONTINUED_MM: Final = 15.0  # as far as the outliner looks along k from the middle of a nodule of 10 mm
+_AIR_HU_MAX: Final = -400.0
+_CLOSING_MM: Final = 10.0
+_NEAR_MM: Final = 6.0  # a filter's answer this near to the point is about it
+_SIZE_MM_USUAL: Final = 8.0  # where the filter has no answer near the point
+
+
+@dataclass(frozen=True, eq=False)
+class Outlined:
+    """A crop continued along k with what the node made of it: `hu` and the `truth` (readers' mask) of one shape, `own` the
+    mask in it, None where the outliner saw nothing nodule-like; `prompt` (k, j, i) in voxels."""
+
+    hu: npt.NDArray[np.int16]
+    truth: npt.NDArray[np.bool_]
+    own: MaskCrop | None
+    prompt: tuple[float, float, float]
+
+    @property
+    def dice(self) -> float:
+        """Dice of the own mask against the readers', over the crop's own slices and their continuation; 0 without an outline."""
+        if self.own is None:
+            return 0.0
+        whole = whole_mask(self.own, self.truth.shape)
+        return 2 * int((whole & self.truth).sum()) / (int(whole.sum()) + int(self.truth.sum()))
+
+
+def whole_mask(mask: MaskCrop, shape: Sequence[int]) -> npt.NDArray[np.bool_]:
+    """A cropped mask on the whole grid."""
+    whole = np.zeros(tuple(shape), bool)
+    whole[tuple(slice(a, a + n) for a, n in zip(mask.start, mask.voxels.shape, strict=True))] = mask.voxels
+    return whole
+
+
+def prompt_of(crop: Crop, seed: int) -> tuple[float, float, float]:
+    """(k, j, i): the middle of the crop's mask, moved by up to 3 mm, every distance within the ball equally likely by volume."""
+    digest = hashlib.sha256(f"{seed}:{crop.key}".encode()).digest()
+    drawn = np.random.default_rng(int.from_bytes(digest[:8], "little"))
+    direction = drawn.normal(size=3)
+    moved = direction / np.linalg.norm(direction) * PROMPT_MM_MAX * drawn.uniform() ** (1 / 3)
+    k, j, i = (float(at) for at in np.argwhere(crop.mask).mean(axis=0) + moved / np.array(crop.spacing_mm))
+    return k, j, i
+
+
+class Outlining(Protocol):
+    """Makes the mask at a point of a crop that is continued along k."""
+
+    @property
+    def stamp(self) -> str:
+        """Changes with anything that changes a mask."""
+
+    def mask(self, crop: Crop, hu: npt.NDArray[np.int16], prompt: Point) -> MaskCrop | None: ...
+
+
+def outline_crops(
+    crops: Sequence[Crop], outlining: Outlining, cache: Path, seed: int, say: Progress
+) -> Mapping[str, Outlined]:
+    """The own outline of every crop, by key; made once and kept in the folder `cache`."""
+    cache.mkdir(parents=True, exist_ok=True)
+    outlined: dict[str, Outlined] = {}
+    for done, crop in enumerate(crops):
+        outlined[crop.key] = _outlined(crop, outlining, cache / f"{crop.key}-{outlining.stamp}-{seed}.npz", seed)
+        if (done + 1) % 100 == 0:
+            say(f"outlines {done + 1} of {len(crops)}, point {seed}")
+    return outlined
+
+
+def _outlined(crop: Crop, outlining: Outlining, kept: Path, seed: int) -> Outlined:
+    more = int(np.ceil(_CONTINUED_MM / crop.spacing_mm[0]))
+    hu = np.pad(crop.hu, ((more, more), (0, 0), (0, 0)), mode="edge")
+    truth = np.pad(crop.mask, ((more, more), (0, 0), (0, 0)))
+    k, j, i = prompt_of(crop, seed)
+    prompt = (k + more, j, i)
+    if kept.exists():
+        with np.load(kept) as arrays:
+            start, voxels = arrays["start"], arrays["voxels"]
+        own = MaskCrop((int(start[0]), int(start[1]), int(start[2])), voxels) if voxels.size else None
+        return Outlined(hu, truth, own, prompt)
+    own = outlining.mask(crop, hu, prompt)
+    beside = kept.with_name(f".{kept.name}")  # a file of the name is whole or not there
+    np.savez_compressed(
+        beside, start=own.start if own else (0, 0, 0), voxels=own.voxels if own else np.zeros((0, 0, 0), bool)
+    )
+    beside.replace(kept)
+    return Outlined(hu, truth, own, prompt)
+
+
+class ShippedOutlining:
+    """The outliner of a detector's catalogue entry, with the size that the shipped dot filter sees at the point."""
+
+    def __init__(self, detector: str) -> None:
+        self._outliner = build_chain(detector, "cpu").outliner
+        self._filter = build_chain(FILTER, "cpu").detector
+        self.name = self._outliner.algorithm.name
+        self.stamp = f"{self._filter.algorithm.sha256[:8]}-{self._outliner.algorithm.sha256[:8]}"
+
+    def mask(self, crop: Crop, hu: npt.NDArray[np.int16], prompt: Point) -> MaskCrop | None:
+        """See Outlining."""
+        volume = volume_of(crop, hu)
+        lungs = _lungs(hu, crop.spacing_mm, prompt)
+        spots = self._filter.detect(volume, lungs, _silent)
+        at, spacing = np.array(prompt), np.array(crop.spacing_mm)
+        near = [s for s in spots if np.linalg.norm((s.centre - at) * spacing) <= max(_NEAR_MM, s.scale_mm / 2)]
+        strongest = max(near, key=lambda s: s.response, default=None)
+        spot = Spot(prompt, strongest.response, strongest.scale_mm) if strongest else Spot(prompt, 0.0, _SIZE_MM_USUAL)
+        return self._outliner.outline(volume, lungs, [spot], _silent)[0]
+
+
+def _lungs(hu: npt.NDArray[np.int16], spacing_mm: Sequence[float], prompt: Sequence[float]) -> Lungs:
+    """The lung in a crop: its air, closed by a centimetre, and all of it where that leaves the point outside. Sides and
+    wholeness of a real volume's lungs are not known here."""
+    air = ndi.gaussian_filter(hu.astype(np.float32), 1.0) < _AIR_HU_MAX
+    lung = np.ones(hu.shape, bool)
+    if air.any():
+        near = ndi.distance_transform_edt(~air, sampling=spacing_mm) <= _CLOSING_MM
+        if not near.all():
+            lung = ndi.distance_transform_edt(near, sampling=spacing_mm) > _CLOSING_MM
+            lung |= air
+    if not lung[tuple(round(at) for at in prompt)]:
+        lung = np.ones(hu.shape, bool)
+    return Lungs(np.where(lung, np.uint8(RIGHT), np.uint8(0)), float(lung.sum()), (0.0, 0.0), 0.0, 0.0)
+
+
+def _silent(stage: str, done: int, total: int) -> None:
+    """Nobody watches."""
