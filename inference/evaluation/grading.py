@@ -29,7 +29,8 @@ TEXTURES: Final = ("non-solid", "part-solid", "solid")
 class Graded:
     """One nodule, what readers said (`ratings`) and what the grader said; None = it did not say. `called` is whether
     malignancy lies at or above the threshold of the weights that graded it. `beside`: scores of other methods on this
-    nodule, by name. `groups`: see `strata`."""
+    nodule, by name. `prior`: what stands for malignancy where there is no grade, when all nodules are counted. `groups`: see
+    `strata`."""
 
     key: str
     patient: str
@@ -43,6 +44,7 @@ class Graded:
     spiculation: float | None = None
     lobulation: float | None = None
     beside: Mapping[str, float] = field(default_factory=dict)
+    prior: float | None = None
 
 
 Flags = npt.NDArray[np.bool_]
@@ -86,14 +88,30 @@ def malignancy_metrics(cases: Sequence[Graded], threshold: float | None) -> dict
         **_rates(positive, np.array([bool(case.called) for case in graded], bool), graded),
         "calibration": _calibration(positive, score, graded),
     }
-    beside = {"diameter": np.array([case.diameter_mm for case in graded], np.float64)}
-    for name in sorted({name for case in graded for name in case.beside}):
-        beside[name] = np.array([case.beside.get(name, np.nan) for case in graded], np.float64)
-    figures["beside"] = {name: _aucs(graded, positive, other) for name, other in beside.items()}
+    figures["beside"] = _beside(graded)
+    figures["all_nodules"] = _all_nodules(rated)
     figures["strata"] = by_group(
         [case.groups for case in graded], lambda places: _auc(graded, positive, score, np.array(places, np.intp))
     )
     return figures
+
+
+def _beside(cases: Sequence[Graded]) -> dict[str, Any]:
+    """The same AUCs of the diameter alone and of the other methods, on the same nodules."""
+    positive = np.array([rated_malignant(case) is True for case in cases], bool)
+    scores = {"diameter": np.array([case.diameter_mm for case in cases], np.float64)}
+    for name in sorted({name for case in cases for name in case.beside}):
+        scores[name] = np.array([case.beside.get(name, np.nan) for case in cases], np.float64)
+    return {name: _aucs(cases, positive, score) for name, score in scores.items()}
+
+
+def _all_nodules(cases: Sequence[Graded]) -> dict[str, Any] | None:
+    """The AUCs with the nodules that have no grade, which the prior stands for; None where there is no prior."""
+    if any(case.malignancy is None and case.prior is None for case in cases):
+        return None
+    positive = np.array([rated_malignant(case) is True for case in cases], bool)
+    score = np.array([case.prior if case.malignancy is None else case.malignancy for case in cases], np.float64)
+    return {"n": len(cases), **_aucs(cases, positive, score), "beside": _beside(cases)}
 
 
 def _aucs(cases: Sequence[Graded], positive: Flags, score: Scores) -> dict[str, Any]:
