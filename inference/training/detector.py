@@ -1,10 +1,12 @@
 """Train the detector's second stage: from a data folder to weights.
 
-Binary cross-entropy with softened labels, AdamW with weight decay, a cosine schedule after a short rise; batches of a fixed
+Binary cross-entropy with softened labels, AdamW with weight decay, a cosine schedule after a short rise that starts
+anew after each cycle, lower every time (Loshchilov and Hutter 2017, arXiv:1608.03983); batches of a fixed
 mix of nodules and of what is none (`patch_sampler.py`), where places that the network takes for nodules come back more often:
 hard negatives are mined anew at every step. The same plan goes on from its checkpoint.
 """
 
+import hashlib
 import json
 import math
 import time
@@ -18,12 +20,16 @@ from safetensors.torch import save_file
 from torch import nn
 
 from inference.nodule_net import NoduleNet, channels_last, normalised
+from inference.training.crops import load_candidates, load_cubes, load_native, patient_key
 from inference.training.patch_sampler import Sampler, load_sampler
 from inference.training.patients import patients_file, write_patients
 from inference.training.plan import Plan, Progress, Trained
+from inference.training.scans import scan_facts, scan_folders
 
 RECIPE: Final[Mapping[str, Any]] = {
-    "steps": 1000,
+    "steps": 1600,
+    "cycle": 800,
+    "restart": 0.6,
     "rate": 3e-3,
     "decay": 0.02,
     "soft": 0.02,
@@ -44,8 +50,9 @@ def train(plan: Plan, say: Progress) -> Trained:
     recipe = {**RECIPE, **plan.recipe}
     plan.output.mkdir(parents=True, exist_ok=True)
     cache = Path(recipe.get("cache", plan.output / "places"))
-    sampler = load_sampler(plan.data, plan.held_out, cache, plan.seed, say)
-    run = _Run(sampler, recipe, plan)
+    held_out = plan.held_out | fold_patients(plan)
+    sampler = load_sampler(plan.data, held_out, cache, plan.seed, say)
+    run = _Run(sampler, recipe, plan.seed, plan.output / f"checkpoint-{_name_of(plan, held_out)}.pt")
     run.resume(say)
     started = saved = time.monotonic()
     while run.step < recipe["steps"]:
@@ -62,12 +69,31 @@ def train(plan: Plan, say: Progress) -> Trained:
         loss = run.advance()
         if run.step % 50 == 0:
             say(f"step {run.step} of {recipe['steps']}: loss {loss:.3f}, {(time.monotonic() - started):.0f} s")
-    weights = plan.output / f"{recipe['entry']}.safetensors"
+    run.save()
+    stem = recipe["entry"] if plan.fold is None else f"{recipe['entry']}.{plan.fold}"
+    weights = plan.output / f"{stem}.safetensors"
     save_file(half_precision(run.net), weights)
     write_patients(patients_file(weights), sampler.patients)
     metrics = {"steps": run.step, "loss": float(np.mean(run.losses[-_CLOSING:])), "patients": len(sampler.patients)}
     (plan.output / "metrics.json").write_text(json.dumps(metrics, indent=1) + "\n", encoding="utf-8")
     return Trained(True, weights, None, metrics)
+
+
+def fold_patients(plan: Plan) -> frozenset[str]:
+    """The patients of the plan's fold: of the crops' column of folds, or where no crop has it all whom no crop names."""
+    if plan.fold is None:
+        return frozenset()
+    crops = [crop for load in (load_native, load_cubes, load_candidates) for crop in load(plan.data)]
+    folds = {patient_key(crop.patient): crop.fold for crop in crops}
+    members = {patient for patient, fold in folds.items() if fold == plan.fold}
+    scanned = {patient_key(str(scan_facts(folder)["patient_id"])) for folder in scan_folders(plan.data)}
+    return frozenset(members or scanned - set(folds))
+
+
+def _name_of(plan: Plan, held_out: frozenset[str]) -> str:
+    """Plans that leave out other patients have other checkpoints in one folder."""
+    out = ",".join(sorted(patient_key(patient) for patient in held_out))
+    return hashlib.sha256(f"{plan.seed}:{out}".encode()).hexdigest()[:8]
 
 
 def half_precision(net: nn.Module) -> dict[str, torch.Tensor]:
@@ -79,15 +105,15 @@ def half_precision(net: nn.Module) -> dict[str, torch.Tensor]:
 class _Run:
     """A training under way: network, optimiser, step, losses."""
 
-    def __init__(self, sampler: Sampler, recipe: Mapping[str, Any], plan: Plan) -> None:
-        torch.manual_seed(plan.seed)
+    def __init__(self, sampler: Sampler, recipe: Mapping[str, Any], seed: int, file: Path) -> None:
+        torch.manual_seed(seed)
         self.net = channels_last(NoduleNet())
         self.net.train()
         self.step = 0
         self.losses: list[float] = []
         self._sampler = sampler
         self._recipe = recipe
-        self._file = plan.output / "checkpoint.pt"
+        self._file = file
         decayed = [p for p in self.net.parameters() if p.ndim > 1]
         others = [p for p in self.net.parameters() if p.ndim <= 1]
         groups = [{"params": decayed, "weight_decay": recipe["decay"]}, {"params": others, "weight_decay": 0.0}]
@@ -117,8 +143,10 @@ class _Run:
     def _schedule(self) -> float:
         if self.step < _RISE:
             return (self.step + 1) / _RISE
-        share = (self.step - _RISE) / max(1, self._recipe["steps"] - _RISE)
-        return 0.5 * (1 + math.cos(math.pi * share)) + 1e-3
+        cycle, place = divmod(self.step, self._recipe["cycle"])
+        first = _RISE if cycle == 0 else 0
+        share = (place - first) / max(1, self._recipe["cycle"] - first)
+        return self._recipe["restart"] ** cycle * 0.5 * (1 + math.cos(math.pi * share)) + 1e-3
 
     def save(self) -> None:
         """Write the checkpoint, whole or not at all."""
