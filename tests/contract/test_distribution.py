@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.contract.tree import PACKAGES, ROOT, modules
+from tests.contract.tree import PACKAGES, ROOT, data_files, modules
 
 
 def project() -> dict[str, object]:
@@ -38,32 +38,11 @@ def test_our_names_are_imported_from_here() -> None:
     assert [Path(line).parent for line in answer.stdout.splitlines()] == [ROOT / package for package in PACKAGES]
 
 
-@pytest.fixture(scope="module")
-def wheel(tmp_path_factory: pytest.TempPathFactory) -> list[str]:
-    """The names inside a wheel, built from a copy of what is packed, so that no folder of the tree is touched."""
-    source = tmp_path_factory.mktemp("source")
-    for path in [*modules(), *(p.relative_to(ROOT) for p in data_files()), Path("pyproject.toml"), Path("LICENSE")]:
-        target = source / path
-        target.parent.mkdir(parents=True, exist_ok=True)
-        target.write_bytes((ROOT / path).read_bytes())
-    (source / "README.md").write_text("made for a test\n")
-    (source / "tests").mkdir()
-    (source / "tests" / "__init__.py").touch()
-    folder = tmp_path_factory.mktemp("wheel")
-    command = [sys.executable, "-m", "pip", "wheel", "--quiet", "--no-deps", "--no-build-isolation", "--no-index"]
-    answer = subprocess.run([*command, "-w", str(folder), str(source)], capture_output=True, text=True, check=False)
-    assert answer.returncode == 0, answer.stderr
-    [path] = folder.glob("*.whl")
-    return zipfile.ZipFile(path).namelist()
-
-
-def data_files() -> list[Path]:
-    return [
-        path
-        for package in PACKAGES
-        for path in sorted((ROOT / package).rglob("*"))
-        if path.is_file() and path.suffix not in (".py", ".pyc")
-    ]
+@pytest.fixture
+def wheel(wheel_file: Path) -> list[str]:
+    """The names inside the wheel."""
+    with zipfile.ZipFile(wheel_file) as package:
+        return package.namelist()
 
 
 def test_the_wheel_holds_our_packages_and_no_tests(wheel: list[str]) -> None:

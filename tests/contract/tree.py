@@ -16,6 +16,16 @@ def modules() -> Iterator[Path]:
             yield path.relative_to(ROOT)
 
 
+def data_files() -> list[Path]:
+    """Every file of the five packages that is no module."""
+    return [
+        path
+        for package in PACKAGES
+        for path in sorted((ROOT / package).rglob("*"))
+        if path.is_file() and path.suffix not in (".py", ".pyc")
+    ]
+
+
 def tracked() -> list[Path]:
     """Every file of the repository that is or would be committed; of an unpacked release: every file."""
     listing = subprocess.run(
