@@ -137,6 +137,6 @@ def _others(figures: Mapping[str, Any], stamp: str) -> list[str]:
     ]
     body += [
         heading("Spiculation and lobulation"),
-        table(["marked (mean 3 or more)", "n", "marked", "AUC [95 %]"], rows),
+        table(["marked (mean 3 or more)", "n", "marked", "AUC [95 %]"], marked),
     ]
     return body
