@@ -146,7 +146,7 @@ class _Run:
         cycle, place = divmod(self.step, self._recipe["cycle"])
         first = _RISE if cycle == 0 else 0
         share = (place - first) / max(1, self._recipe["cycle"] - first)
-        return self._recipe["restart"] ** cycle * 0.5 * (1 + math.cos(math.pi * share)) + 1e-3
+        return float(self._recipe["restart"] ** cycle * 0.5 * (1 + math.cos(math.pi * share)) + 1e-3)
 
     def save(self) -> None:
         """Write the checkpoint, whole or not at all."""
