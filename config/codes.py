@@ -70,20 +70,24 @@ class Codes:
     mean: Code = Code("373098007", "SCT", "Mean")
     mean_diameter: Code = Code("AIMEANDIAM", PRIVATE_SCHEME, "Mean diameter")  # for HL7: no modifier there
     volume: Code = Code("118565006", "SCT", "Volume")
+    mass: Code = Code("118538004", "SCT", "Mass")
     attenuation: Code = Code("112031", "DCM", "Attenuation Coefficient")
     mean_attenuation: Code = Code("112181", "DCM", "Mean Attenuation Coefficient")
+    uncertainty: Code = Code("371884006", "SCT", "+/-, range of measurement uncertainty")  # CID 225
 
     # How sure, how suspicious: never "probability of cancer", which would claim a calibration that nobody made
     confidence: Code = Code("111012", "DCM", "Certainty of Finding")
     suspicion_score: Code = Code("AISUSP", PRIVATE_SCHEME, "Suspicion score, trained on readers' opinion")
+
+    # C28749 NCIt "Spiculation" is a finding, present or absent; a score is neither
+    spiculation: Code = Code("AISPICULATION", PRIVATE_SCHEME, "Spiculation score, trained on readers' opinion")
+    lobulation: Code = Code("AILOBULATION", PRIVATE_SCHEME, "Lobulation score, trained on readers' opinion")
 
     # Attributes of a nodule, as in the public conversion of LIDC to DICOM
     texture: Code = Code("C41144", "NCIt", "Texture")
     solid: Code = Code("RID50151", "RADLEX", "Solid pulmonary nodule")
     part_solid: Code = Code("RID50152", "RADLEX", "Part-solid pulmonary nodule")
     non_solid: Code = Code("RID50153", "RADLEX", "Non-solid pulmonary nodule")
-    spiculation: Code = Code("C28749", "NCIt", "Spiculation")
-    lobulation: Code = Code("AILOBULATION", PRIVATE_SCHEME, "Lobulation")
     calcification: Code = Code("C3672", "NCIt", "Calcification")
 
     # The report
@@ -96,6 +100,7 @@ class Codes:
     partially_succeeded: Code = Code("111223", "DCM", "Partially Succeeded")
     failed: Code = Code("111224", "DCM", "Failed")
     not_attempted: Code = Code("111225", "DCM", "Not Attempted")
+    lung_rads: Code = Code("AILUNGRADS", PRIVATE_SCHEME, "Lung-RADS v2022 category by software, research")
     radiograph_score: Code = Code("AISCORE", PRIVATE_SCHEME, "Score of a radiograph finding")
     study_reference: Code = Code("113014", "DCM", "DICOM Study")  # OBX-3 of the Study Instance UID (IHE)
     report_reference: Code = Code("AISRUID", PRIVATE_SCHEME, "SOP Instance UID of the AI report")
@@ -103,9 +108,14 @@ class Codes:
     # Units (UCUM)
     unit_mm: Code = Code("mm", "UCUM", "millimeter")
     unit_mm3: Code = Code("mm3", "UCUM", "cubic millimeter")
+    unit_mg: Code = Code("mg", "UCUM", "milligram")
     unit_hu: Code = Code("[hnsf'U]", "UCUM", "Hounsfield unit")
     unit_percent: Code = Code("%", "UCUM", "Percent")
     unit_one: Code = Code("1", "UCUM", "no units")
+
+    def lung_rads_value(self, category: str) -> Code:
+        """A category as a value, for no standard has codes for them."""
+        return Code(f"LR{category}", PRIVATE_SCHEME, f"Lung-RADS {category}")
 
     def remapped(self, own: Mapping[str, Code]) -> "Codes":
         """A copy with a site's own codes; ConfigurationError names an unknown concept and the nearest known one."""

@@ -18,6 +18,7 @@ RESULT_SECTIONS: Final = (
     "select",
     "read.detector",
     "read.nodules_max",
+    "guideline",
     "oru.sending_application",
     "oru.sending_facility",
     "oru.processing_id",

@@ -216,6 +216,25 @@ class Read(Section):
     )
 
 
+class Guideline(Section):
+    """A research line in results: what a guideline makes of the nodules. Words are whole words of study, series, protocol, order."""
+
+    screening_words: tuple[Word, ...] = Field(
+        default=(), description="Words that call a study lung cancer screening: Lung-RADS v2022. Empty: never."
+    )
+    first_words: tuple[Word, ...] = Field(
+        default=(),
+        description="Words that call a screening study the patient's first. Without them the earlier CT is named as missing.",
+    )
+    incidental_words: tuple[Word, ...] = Field(
+        default=(), description="Words that call a study one of findings by chance: Fleischner 2017. Empty: never."
+    )
+    incidental_eligible: bool = Field(
+        default=False,
+        description="The site sees to it that patients of such studies have no known cancer and a sound immune system.",
+    )
+
+
 class Delivery(Section):
     """Sending results. Off until the site enables it (shadow mode)."""
 
@@ -332,6 +351,7 @@ class Settings(Section):
     study: StudySettings = StudySettings()
     select: Select = Select()
     read: Read = Read()
+    guideline: Guideline = Guideline()
     delivery: Delivery = Delivery()
     pacs: tuple[Pacs, ...] = ()
     ehr: tuple[Ehr, ...] = ()

@@ -188,6 +188,7 @@ def _study(
                 evidence="a folder of files",
                 reading=reading,
                 results=results,
+                assessment=published.report.assessment if published and uid == best else None,
             )
         )
         if reading is not None:

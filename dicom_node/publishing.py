@@ -15,6 +15,7 @@ from zoneinfo import ZoneInfo
 
 from config.load import digest
 from config.settings import Settings
+from dicom_node.guidance import with_guideline
 from dicom_node.orders import Parties, parties_in
 from dicom_node.results.context import Device, OrderNumbers, ResultContext, Written
 from dicom_node.results.seg import write_seg
@@ -164,6 +165,7 @@ def publish(request: Request, folder: Path, settings: Settings) -> Published:
     """Write every file of the result into `folder` (empty, there), the manifest last."""
     key = key_of(request, settings)
     report = _numbered(_report(request), key, request.previous)
+    report = with_guideline(report, [s.header for s in request.sources], settings.guideline)
     files = {s.header.sop_instance_uid: s.path for s in request.sources}
     parties = _parties(request, settings)
     context = ResultContext(

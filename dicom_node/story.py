@@ -58,6 +58,7 @@ def series_entries(spool: Spool, view: StudyView, events: Sequence[EventRow] = (
                 reading=reading,
                 results=_results(published) if here and published else (),
                 seconds=_seconds(view, row, reading, events) if here else None,
+                assessment=published.report.assessment if here and published else None,
             )
         )
     return entries

@@ -6,7 +6,7 @@ The numbers are those of SEG, SR and ORU: nothing is computed or rounded here.
 from collections.abc import Mapping, Sequence
 from typing import Any, Final
 
-from inference.findings import Candidate, Finding, LeftOut, Nodule, Reading, Reason
+from inference.findings import Assessment, Candidate, Finding, LeftOut, Nodule, Reading, Reason, assessment_words
 
 SCHEMA_VERSION: Final = 1
 STAGES: Final = ("receive", "wait", "decode", "lungs", "detect", "outline", "grade", "write", "deliver")
@@ -51,8 +51,12 @@ def series_entry(
     reading: Reading | None,
     results: Sequence[Mapping[str, str]] = (),
     seconds: Mapping[str, float | None] | None = None,
+    assessment: Assessment | None = None,
 ) -> dict[str, Any]:
-    """One entry. `reading` is None for a series that nobody looked at: then nodules and findings are null."""
+    """One entry. `reading` is None for a series that nobody looked at: then nodules and findings are null.
+
+    `assessment`: of the study, stands with the series that was read; without one the entry has no such key.
+    """
     looked = reading is not None and status in ("completed", "partial", "held")
     times = {**(dict(reading.seconds) if reading else {}), **(seconds or {})}
     return {
@@ -75,6 +79,7 @@ def series_entry(
         else [],
         "results": [dict(r) for r in results],
         "seconds": {stage: times.get(stage) for stage in STAGES},
+        **({"guideline": _guideline(assessment)} if looked and assessment is not None else {}),
     }
 
 
@@ -112,8 +117,18 @@ def _nodule(nodule: Nodule) -> dict[str, Any]:
         "lobulation",
         "calcified",
         "site",
+        "size_error_mm",
+        "volume_error_mm3",
+        "mass_mg",
+        "mass_error_mg",
     )
     return {"centre_lps_mm": list(nodule.centre_lps_mm), **{name: getattr(nodule, name) for name in names}}
+
+
+def _guideline(assessment: Assessment) -> dict[str, Any]:
+    """With the words that SR and ORU have."""
+    plain = {name: list(value) if isinstance(value, tuple) else value for name, value in vars(assessment).items()}
+    return {**plain, "research": True, "text": assessment_words(assessment)}
 
 
 def _finding(finding: Finding) -> dict[str, Any]:

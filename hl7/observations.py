@@ -11,7 +11,7 @@ from typing import Final
 
 from config.codes import PRIVATE_SCHEME, Code, Codes
 from hl7.text import components, escape, escape_lines, repetitions
-from inference.findings import Algorithm, Finding, Nodule, Report, Status, sentences
+from inference.findings import LUNG_RADS, Algorithm, Finding, Nodule, Report, Status, sentences
 
 EXAM: Final = "0"
 TEXT_MAX: Final = 20000
@@ -20,6 +20,8 @@ TEXT_MAX: Final = 20000
 TRACKING_UID: Final = Code("112040", "DCM", "Tracking Unique Identifier")
 ALGORITHMS: Final = Code("AIALGORITHMS", PRIVATE_SCHEME, "Algorithms of the AI result")
 SIZE_ERROR: Final = Code("AISIZEERROR", PRIVATE_SCHEME, "Error of lengths from the voxel size")
+VOLUME_ERROR: Final = Code("AIVOLUMEERROR", PRIVATE_SCHEME, "Error of the volume from the voxel size")
+MASS_ERROR: Final = Code("AIMASSERROR", PRIVATE_SCHEME, "Error of the mass from the voxel size")
 IMAGE_REFERENCE: Final = Code("AIIMAGE", PRIVATE_SCHEME, "SOP Instance UID of the image")
 
 
@@ -66,6 +68,9 @@ def _exam(report: Report, codes: Codes, sr_uid: str) -> Iterator[Observation]:
     yield Observation("CWE", codes.summary_of_analyses, EXAM, coded(_status(report, codes)))
     if _looked_and_none(report):
         yield Observation("CWE", codes.nodule, EXAM, coded(codes.not_detected))
+    if report.assessment is not None and report.assessment.guideline == LUNG_RADS and report.assessment.category:
+        category = codes.lung_rads_value(report.assessment.category)
+        yield Observation("CWE", codes.lung_rads, EXAM, coded(category))
     algorithms = dict.fromkeys(a for r in report.readings for a in r.algorithms)
     if algorithms:
         yield Observation("ST", ALGORITHMS, EXAM, repetitions([_algorithm(a) for a in algorithms]))
@@ -120,6 +125,13 @@ def of_nodule(nodule: Nodule, codes: Codes) -> tuple[Observation, ...]:
     ]
     if nodule.size_error_mm is not None:
         said.append(number(SIZE_ERROR, f"{nodule.size_error_mm:.1f}", codes.unit_mm))
+    for name, whole, unit in (
+        (VOLUME_ERROR, nodule.volume_error_mm3, codes.unit_mm3),
+        (codes.mass, nodule.mass_mg, codes.unit_mg),
+        (MASS_ERROR, nodule.mass_error_mg, codes.unit_mg),
+    ):
+        if whole is not None:
+            said.append(number(name, f"{whole:d}", unit))
     if nodule.confidence is not None:
         said.append(number(codes.confidence, f"{nodule.confidence * 100:.1f}", codes.unit_percent))
     if nodule.malignancy is not None:

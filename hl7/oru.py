@@ -29,7 +29,7 @@ from hl7.errors import FieldTooLong, NoPatientId, NotInCharset, NotOneMessage
 from hl7.observations import Observation, coded, observations, of_nodule
 from hl7.text import clean, components, escape, segment
 from hl7.times import date, timestamp
-from inference.findings import NOT_REVIEWED, RESEARCH, Nodule, Report
+from inference.findings import NOT_REVIEWED, RESEARCH, Nodule, Report, demonstration_words
 
 Withdrawal = Literal["W", "D"]
 
@@ -116,8 +116,7 @@ def _order(order: Order, study: StudyRef, oru: Oru, ehr: Ehr, at: datetime) -> t
 def _notes(report: Report, withdrawal: Withdrawal | None) -> list[str]:
     """NTE under the OBR: what must be read before any number (source L: the filler wrote it)."""
     notes = [f"{RESEARCH}.", f"Software result of {report.software}, {NOT_REVIEWED}."]
-    if report.demonstration:
-        notes.append("Technical demonstration, unvalidated detector.")
+    notes += filter(None, [demonstration_words(report)])
     if withdrawal:
         notes.insert(0, _WITHDRAWN[withdrawal])
     return [_note(number, text) for number, text in enumerate(notes, 1)]

@@ -16,6 +16,7 @@ import numpy.typing as npt
 
 RESEARCH: Final = "RESEARCH - NOT FOR DIAGNOSIS"
 NOT_REVIEWED: Final = "not reviewed by a radiologist"
+LUNG_RADS: Final = "Lung-RADS v2022"  # the guideline whose categories are coded in results
 
 Point = tuple[float, float, float]
 
@@ -198,6 +199,7 @@ class Report:
 
     `software` is name and version. `demonstration`: a step of the chain was never measured ("technical demonstration,
     unvalidated detector"). `notes` hold what a reader must know besides (a phantom was read, age not judged).
+    `assessment`: what a guideline says, where the site asked for one.
     """
 
     study_instance_uid: str
@@ -207,6 +209,7 @@ class Report:
     reason: Reason | None = None
     demonstration: bool = False
     notes: tuple[str, ...] = ()
+    assessment: Assessment | None = None
 
     @property
     def status(self) -> Status:
@@ -247,6 +250,51 @@ def _why_partial(reading: Reading) -> str:
     return reading.reason.text.rstrip(".") if reading.reason else "not the whole lungs were read"
 
 
+def assessment_words(said: Assessment) -> str:
+    """What a guideline says, or why it says nothing, with all that went into it."""
+    head = f"{said.guideline} by software, for research:"
+    if said.category is not None:
+        by = f" by nodule {said.nodule}" if said.nodule is not None else ""
+        what = f"category {said.category}{by}: {said.advice}"
+    elif said.excluded:
+        what = f"not applied: {'; '.join(said.excluded)}"
+    else:
+        what = f"no category, for these are missing: {'; '.join(said.missing)}"
+    words = f"{head} {what}."
+    if said.inputs:
+        words += f" From: {'; '.join(said.inputs)}."
+    if said.category is not None and said.not_assessed:
+        words += f" Not assessed: {'; '.join(said.not_assessed)}."
+    return words
+
+
+def demonstration_words(report: Report) -> str:
+    """What was never measured, "" when nothing is so: the detector above all, else the steps beside it."""
+    if not report.demonstration:
+        return ""
+    steps = dict.fromkeys(a.task for r in report.readings for a in r.algorithms if a.validation == "demonstration")
+    if not steps or any(task.startswith("detect") for task in steps):
+        return "Technical demonstration, unvalidated detector."
+    return f"Technical demonstration, unvalidated {' and '.join(steps)}."
+
+
+def _grade_words(report: Report) -> list[str]:
+    """Whose grades they are, and what they are worth."""
+    graded = [r for r in report.readings if any(_is_graded(n) for n in r.nodules or ())]
+    graders = dict.fromkeys(
+        f"{a.name} {a.version} ({a.validation})" for r in graded for a in r.algorithms if a.task == "grader"
+    )
+    if not graded:
+        return []
+    by = f" by {', '.join(graders)}" if graders else ""
+    return [f"Grades of nodules{by}: scores trained on readers' opinion, not on pathology, and no probabilities."]
+
+
+def _is_graded(nodule: Nodule) -> bool:
+    grades = (nodule.malignancy, nodule.texture, nodule.spiculation, nodule.lobulation, nodule.calcified)
+    return any(grade is not None for grade in grades)
+
+
 def sentences(report: Report) -> tuple[str, ...]:
     """The words of a result, the same in SR, ORU and every table (design: words that results may use).
 
@@ -254,8 +302,7 @@ def sentences(report: Report) -> tuple[str, ...]:
     notes are passed through as they are; SEG and SR make them ASCII.
     """
     said = [RESEARCH + "."]
-    if report.demonstration:
-        said.append("Technical demonstration, unvalidated detector.")
+    said += filter(None, [demonstration_words(report)])
     said += [_sentence_of(r, report.software) for r in report.readings]
     if not report.readings:
         said.append(f"Not analysed: {report.reason.text if report.reason else 'no reason recorded'}.")
@@ -266,6 +313,9 @@ def sentences(report: Report) -> tuple[str, ...]:
         for n in report.not_read
     ]
     said += [f"{n.rstrip('.')}." for n in report.notes]
+    said += _grade_words(report)
+    if report.assessment is not None:
+        said.append(assessment_words(report.assessment))
     said.append(
         f"Software result of {report.software}, {NOT_REVIEWED}. Only lung nodules are looked for; everything else was not assessed."
     )

@@ -18,6 +18,7 @@ import numpy as np
 from inference.errors import UnreadableReading
 from inference.findings import (
     Algorithm,
+    Assessment,
     Candidate,
     Finding,
     KeySlice,
@@ -115,6 +116,7 @@ def report_to_json(report: Report) -> dict[str, Any]:
         "reason": _plain(report.reason),
         "demonstration": report.demonstration,
         "notes": list(report.notes),
+        "assessment": _plain(report.assessment),
     }
 
 
@@ -129,6 +131,7 @@ def report_from_json(plain: Mapping[str, Any]) -> Report:
             ),
             "reason": _reason(plain["reason"]),
             "notes": tuple(plain["notes"]),
+            "assessment": _assessment(plain.get("assessment")),
         }
     )
 
@@ -144,6 +147,13 @@ def _plain(item: Any) -> Any:
 
 def _reason(plain: Mapping[str, str] | None) -> Reason | None:
     return None if plain is None else Reason(**plain)
+
+
+def _assessment(plain: Mapping[str, Any] | None) -> Assessment | None:
+    if plain is None:
+        return None
+    known: dict[str, Any] = {name: tuple(v) if isinstance(v, list) else v for name, v in plain.items()}
+    return Assessment(**known)
 
 
 def _nodule_to_json(nodule: Nodule) -> dict[str, Any]:

@@ -39,7 +39,7 @@ from dicom_node.results.terms import (
     tracking_text,
 )
 from dicom_node.results.uids import uid
-from inference.findings import Finding, Nodule, Reading, Report, Status, sentences
+from inference.findings import LUNG_RADS, Finding, Nodule, Reading, Report, Status, sentences
 
 SERIES_NUMBER: Final = 9002
 SERIES_DESCRIPTION: Final = "AI lung nodules SR - RESEARCH"
@@ -256,21 +256,35 @@ def _planar(nodule: Nodule, reading: Reading, sources: Mapping[str, Dataset], co
 
 
 def _numbers(nodule: Nodule, codes: Codes) -> Iterator[hd.sr.Measurement]:
-    """Every number of the nodule, as `inference` rounded it; where a code demands %, times 100."""
+    """Every number of the nodule with its error, as `inference` rounded them; where a code demands %, times 100."""
 
-    def number(name: Code, value: float, unit: Code, derivation: Code | None = None) -> hd.sr.Measurement:
-        return hd.sr.Measurement(
+    def number(
+        name: Code, value: float, unit: Code, derivation: Code | None = None, error: float | None = None
+    ) -> hd.sr.Measurement:
+        measured = hd.sr.Measurement(
             name=concept(name),
             value=value,
             unit=concept(unit),
             derivation=None if derivation is None else concept(derivation),
         )
+        if error is not None:  # TID 310; the library offers no such item
+            beside = hd.sr.NumContentItem(
+                concept(codes.uncertainty),
+                error,
+                concept(unit),
+                relationship_type=hd.sr.RelationshipTypeValues.HAS_PROPERTIES,
+            )
+            measured[0].ContentSequence = [*measured[0].get("ContentSequence", []), beside]
+        return measured
 
-    yield number(codes.long_axis, nodule.long_axis_mm, codes.unit_mm)
-    yield number(codes.short_axis, nodule.short_axis_mm, codes.unit_mm)
-    yield number(codes.diameter, nodule.mean_diameter_mm, codes.unit_mm, codes.mean)
-    yield number(codes.volume, nodule.volume_mm3, codes.unit_mm3)
+    mm = nodule.size_error_mm
+    yield number(codes.long_axis, nodule.long_axis_mm, codes.unit_mm, error=mm)
+    yield number(codes.short_axis, nodule.short_axis_mm, codes.unit_mm, error=mm)
+    yield number(codes.diameter, nodule.mean_diameter_mm, codes.unit_mm, codes.mean, error=mm)
+    yield number(codes.volume, nodule.volume_mm3, codes.unit_mm3, error=nodule.volume_error_mm3)
     yield number(codes.attenuation, nodule.mean_hu, codes.unit_hu, codes.mean)
+    if nodule.mass_mg is not None:
+        yield number(codes.mass, nodule.mass_mg, codes.unit_mg, error=nodule.mass_error_mg)
     if nodule.confidence is not None:
         yield number(codes.confidence, round(nodule.confidence * 100, 1), codes.unit_percent)
     for name, score in (
@@ -320,6 +334,8 @@ def _qualitative(report: Report, shadow: shadows.Shadow, context: ResultContext,
     items: list[hd.sr.ContentItem] = [_code(codes.summary_of_analyses, _status(report, codes))]
     if _none_marked(report):
         items.append(_code(codes.nodule, codes.not_detected))
+    if report.assessment is not None and report.assessment.guideline == LUNG_RADS and report.assessment.category:
+        items.append(_code(codes.lung_rads, codes.lung_rads_value(report.assessment.category)))
     items.append(_words(codes.conclusion, sentences(report)))
     items.append(_words(_COMMENT, _provenance(report, shadow, context)))
     container.ContentSequence = hd.sr.ContentSequence(items)
@@ -360,7 +376,8 @@ def _provenance(report: Report, shadow: shadows.Shadow, context: ResultContext) 
     for reading in report.readings:
         lines.append(f"Series {reading.series_instance_uid}: {len(reading.slices_read)} images read.")
         lines += [f"{task}: {what}." for task, what in algorithm_details(reading.algorithms).items()]
-        lines += _length_errors(reading)
+        if any(n.size_error_mm is not None for n in reading.nodules or ()):
+            lines.append("The range of uncertainty beside a number is what the voxel size alone can make of it.")
         left_out: dict[str, list[str]] = {}
         for instance in reading.slices_left_out:
             frame = "" if instance.frame is None else f" frame {instance.frame}"
@@ -370,18 +387,6 @@ def _provenance(report: Report, shadow: shadows.Shadow, context: ResultContext) 
     if context.predecessor is not None:
         lines.append("This report replaces the one named as its predecessor.")
     return lines
-
-
-def _length_errors(reading: Reading) -> list[str]:
-    """Said in words: the content item for an uncertainty has its unit wrong in the library that builds it."""
-    errors: dict[float, list[str]] = {}
-    for nodule in reading.nodules or ():
-        if nodule.size_error_mm is not None:
-            errors.setdefault(nodule.size_error_mm, []).append(str(nodule.number))
-    return [
-        f"The voxel size alone can change a length by {error:.1f} mm (nodule {', '.join(numbers)})."
-        for error, numbers in sorted(errors.items())
-    ]
 
 
 def _segmented(file: Path) -> _Segmented:

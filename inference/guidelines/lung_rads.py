@@ -37,9 +37,9 @@ from dataclasses import dataclass
 from enum import StrEnum
 from typing import Final
 
-from inference.findings import Assessment
+from inference.findings import LUNG_RADS, Assessment
 
-NAME: Final = "Lung-RADS v2022"
+NAME: Final = LUNG_RADS
 ORDER: Final = ("0", "1", "2", "3", "4A", "4B", "4X")
 ADVICE: Final[Mapping[str, tuple[str, tuple[int, int] | None]]] = {
     "0": ("the missing CT, comparison or, if an infection is suspected, low-dose CT in 1 to 3 months", (1, 3)),

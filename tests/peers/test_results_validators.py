@@ -22,10 +22,12 @@ from pydicom import dcmread
 from dicom_node.results.note import Rejection, write_note
 from dicom_node.results.seg import write_seg
 from dicom_node.results.sr import write_sr
-from inference.findings import Finding, NotRead, Reason, Report, Status
+from inference.findings import LUNG_RADS, Assessment, Finding, NotRead, Reason, Report, Status
 from tests.multiframe import legacy
 from tests.result_sources import (
+    CHAIN,
     CONTEXT,
+    GRADER,
     HOSTILE_NAMES,
     LEFT_OUT,
     ORDER,
@@ -34,6 +36,7 @@ from tests.result_sources import (
     ball,
     ct_reading,
     ct_series,
+    graded,
     hostile_series,
     radiograph,
     radiograph_reading,
@@ -173,10 +176,8 @@ def result(name: str, folder: Path) -> Made:
         ball(series, 2, (8, 30, 30), site=None),
         ball(series, 5, (6, 35, 12), site="left lung"),
     ]
-    graded = [
-        replace(n, confidence=0.873, malignancy=0.37, texture="solid", spiculation=0.2, lobulation=0.1, calcified=c)
-        for n, c in zip(many, (True, False, None), strict=True)
-    ]
+    graded_by_all = [graded(many[0], "solid", True), graded(many[1], "part-solid", False), graded(many[2], None, None)]
+    category = Assessment(LUNG_RADS, "4A", "low-dose CT in 3 months", 1, ("nodule 1: 9.0 mm",), next_ct_months=(3, 3))
     gap = Reason("gap", "slices are missing: 32.5 mm between z = -100.0 and z = -67.5")
     match name:
         case "no nodule":
@@ -188,7 +189,8 @@ def result(name: str, folder: Path) -> Made:
         case "touching nodules":
             return make(report_of(ct_reading(series, [one, ball(series, 2, (5, 20, 27))])), series, folder)
         case "graded nodules":
-            return make(report_of(ct_reading(series, graded)), series, folder)
+            reading = ct_reading(series, graded_by_all, algorithms=(*CHAIN, GRADER))
+            return make(replace(report_of(reading), assessment=category), series, folder)
         case "partial":
             reading = replace(
                 ct_reading(series, many, Status.PARTIAL), slices_read=series.order, slices_left_out=(LEFT_OUT,)
@@ -338,10 +340,11 @@ def test_dcmtk_reads_the_same_numbers_out_of_the_sr(tmp_path: Path, peer_program
     numbers = [float(item.findtext("value", "")) for item in report.iter("num")]
     nodule = ball(ct_series(tmp_path / "again"), 1, (5, 20, 20))
     assert numbers == [
-        nodule.long_axis_mm,
-        nodule.short_axis_mm,
-        nodule.mean_diameter_mm,
-        nodule.volume_mm3,
+        *(nodule.long_axis_mm, nodule.size_error_mm),
+        *(nodule.short_axis_mm, nodule.size_error_mm),
+        *(nodule.mean_diameter_mm, nodule.size_error_mm),
+        *(nodule.volume_mm3, nodule.volume_error_mm3),
         nodule.mean_hu,
+        *(nodule.mass_mg, nodule.mass_error_mg),
     ]
     assert "RESEARCH - NOT FOR DIAGNOSIS" in "".join(report.itertext())

@@ -112,6 +112,7 @@ def test_the_digest_is_the_same_for_defaults_written_out() -> None:
     [
         ("select", "thickness_mm_max", 5, True),
         ("read", "nodules_max", 3, True),
+        ("guideline", "screening_words", ["screening"], True),
         ("oru", "service_code", "X", True),
         ("read", "wall_s_max", 5, False),
         ("receive", "port", 104, False),

@@ -14,15 +14,18 @@ from dicom_node.results.context import ResultContext, is_ours
 from dicom_node.results.errors import ResultError, SourceUnusable
 from dicom_node.results.seg import write_seg
 from dicom_node.results.sr import write_sr
-from inference.findings import Finding, Nodule, NotRead, Reason, Report, Status, sentences
+from inference.findings import LUNG_RADS, Assessment, Finding, Nodule, NotRead, Reason, Report, Status, sentences
 from tests.result_sources import (
+    CHAIN,
     CONTEXT,
+    GRADER,
     LEFT_OUT,
     ORDER,
     Series,
     ball,
     ct_reading,
     ct_series,
+    graded,
     radiograph,
     radiograph_reading,
     report_of,
@@ -92,15 +95,22 @@ def test_each_number_stands_once_and_is_the_number_of_the_reading(tmp_path: Path
         for i in items(sr)
         if i.ValueType == "NUM"
     ]
+    error = "371884006"
     assert numbers == [
         ("103339001", nodule.long_axis_mm, "mm"),
+        (error, nodule.size_error_mm, "mm"),
         ("103340004", nodule.short_axis_mm, "mm"),
+        (error, nodule.size_error_mm, "mm"),
         ("81827009", nodule.mean_diameter_mm, "mm"),
+        (error, nodule.size_error_mm, "mm"),
         ("118565006", nodule.volume_mm3, "mm3"),
+        (error, nodule.volume_error_mm3, "mm3"),
         ("112031", nodule.mean_hu, "[hnsf'U]"),
+        ("118538004", nodule.mass_mg, "mg"),
+        (error, nodule.mass_error_mg, "mg"),
         ("111012", 87.3, "%"),
         ("AISUSP", 0.37, "1"),
-        ("C28749", 0.1, "1"),
+        ("AISPICULATION", 0.1, "1"),
         ("AILOBULATION", 0.25, "1"),
     ]
 
@@ -108,21 +118,59 @@ def test_each_number_stands_once_and_is_the_number_of_the_reading(tmp_path: Path
 def test_what_no_model_said_is_not_in_the_report(tmp_path: Path, series: Series) -> None:
     sr = write(report_of(ct_reading(series, [ball(series, 1, (5, 20, 20))])), series, tmp_path)
     names = {i.ConceptNameCodeSequence[0].CodeValue for i in items(sr)}
-    assert not names & {"111012", "AISUSP", "C28749", "AILOBULATION", "C41144", "C3672"}
+    assert not names & {"111012", "AISUSP", "AISPICULATION", "AILOBULATION", "C41144", "C3672"}
     assert "CodingSchemeIdentificationSequence" not in sr
 
 
+def test_grades_are_scores_of_readers_opinion_and_say_whose(tmp_path: Path, series: Series) -> None:
+    reading = ct_reading(series, [graded(ball(series, 1, (5, 20, 20)))], algorithms=(*CHAIN, GRADER))
+    sr = write(report_of(reading), series, tmp_path)
+    said = texts(sr)
+    assert "Grades of nodules by graded-by-test 1.0 (measured): scores trained on readers' opinion" in said
+    assert "no probabilities" in said
+    scores = [i for i in items(sr) if i.ValueType == "NUM" and i.MeasuredValueSequence[0].NumericValue <= 1]
+    meanings = [i.ConceptNameCodeSequence[0].CodeMeaning for i in scores]
+    assert len(meanings) == 3
+    assert all("score, trained on readers' opinion" in meaning for meaning in meanings)
+
+
+def test_a_nodule_without_errors_has_none_beside_its_numbers(tmp_path: Path, series: Series) -> None:
+    """As one kept by an earlier version."""
+    old = replace(
+        ball(series, 1, (5, 20, 20)), size_error_mm=None, volume_error_mm3=None, mass_mg=None, mass_error_mg=None
+    )
+    sr = write(report_of(ct_reading(series, [old])), series, tmp_path)
+    assert not {"371884006", "118538004"} & {i.ConceptNameCodeSequence[0].CodeValue for i in items(sr)}
+    assert "range of uncertainty" not in texts(sr)
+
+
+def test_a_guideline_is_a_code_and_a_sentence_for_research(tmp_path: Path, series: Series) -> None:
+    said = Assessment(LUNG_RADS, "4A", "low-dose CT in 3 months", 1, ("nodule 1: 9.0 mm",), next_ct_months=(3, 3))
+    report = replace(report_of(ct_reading(series, [ball(series, 1, (5, 20, 20))])), assessment=said)
+    sr = write(report, series, tmp_path)
+    assert next(items(sr, "AILUNGRADS")).ConceptCodeSequence[0].CodeValue == "LR4A"
+    assert "Lung-RADS v2022 by software, for research: category 4A by nodule 1: low-dose CT in 3 months." in texts(sr)
+
+
+def test_an_abstention_is_a_sentence_and_no_code(tmp_path: Path, series: Series) -> None:
+    said = Assessment(LUNG_RADS, None, "", None, (), missing=("texture of nodule 1",))
+    report = replace(report_of(ct_reading(series, [ball(series, 1, (5, 20, 20))])), assessment=said)
+    sr = write(report, series, tmp_path)
+    assert not list(items(sr, "AILUNGRADS"))
+    assert "no category, for these are missing: texture of nodule 1." in texts(sr)
+
+
 def test_attributes_are_coded(tmp_path: Path, series: Series) -> None:
-    graded = replace(ball(series, 1, (5, 20, 20)), texture="part_solid", calcified=False)
-    sr = write(report_of(ct_reading(series, [graded])), series, tmp_path)
+    nodule = replace(ball(series, 1, (5, 20, 20)), texture="part_solid", calcified=False)
+    sr = write(report_of(ct_reading(series, [nodule])), series, tmp_path)
     assert next(items(sr, "C41144")).ConceptCodeSequence[0].CodeValue == "RID50152"
     assert next(items(sr, "C3672")).ConceptCodeSequence[0].CodeValue == "272519000"
 
 
 def test_a_texture_without_a_code_is_an_error_and_not_lost(tmp_path: Path, series: Series) -> None:
-    graded = replace(ball(series, 1, (5, 20, 20)), texture="fluffy")
+    nodule = replace(ball(series, 1, (5, 20, 20)), texture="fluffy")
     with pytest.raises(ResultError, match="fluffy"):
-        write(report_of(ct_reading(series, [graded])), series, tmp_path)
+        write(report_of(ct_reading(series, [nodule])), series, tmp_path)
 
 
 def test_the_segment_and_its_slices_are_referenced(tmp_path: Path, series: Series) -> None:
@@ -250,7 +298,7 @@ def test_provenance_is_in_the_report(tmp_path: Path, series: Series) -> None:
         assert f"sha256:{digest * 64}" in said
     assert f"Settings sha256:{'5' * 64}." in said
     assert f"Result key {CONTEXT.key}." in said
-    assert "The voxel size alone can change a length by 1.1 mm (nodule 1)." in said
+    assert "The range of uncertainty beside a number is what the voxel size alone can make of it." in said
     assert [i.TextValue for i in items(sr, "111001")] == ["hessian-dot"] * 2
 
 

@@ -44,6 +44,7 @@ def nodule(number: int, **changes: Any) -> Nodule:
         "mask": MaskCrop((1, 2, 3), voxels), "key_slice": KeySlice("1.2.3.4", 1, (10.5, 20.5), 4.0),
         "long_axis_mm": 9.4, "short_axis_mm": 7.0, "mean_diameter_mm": 8.2, "volume_mm3": 301, "mean_hu": -45,
         "confidence": None, "site": "right lung", "size_error_mm": 0.8,
+        "mass_mg": 287, "volume_error_mm3": 60, "mass_error_mg": 57,
     }
     return Nodule(**(known | changes))
 

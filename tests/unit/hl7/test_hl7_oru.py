@@ -115,6 +115,7 @@ def test_a_nodule_keeps_its_number_as_sub_id_and_its_numbers_as_found() -> None:
     assert found["111012", "1"] == "87.0"
     assert found["AISUSP", "1"] == "0.370"
     assert found["AISIZEERROR", "1"] == "0.8"
+    assert (found["AIVOLUMEERROR", "1"], found["118538004", "1"], found["AIMASSERROR", "1"]) == ("60", "287", "57")
     assert found["112040", "4"] == "2.25.1004"
     assert {sub for _, sub in found} == {"0", "1", "4"}
 
@@ -123,7 +124,7 @@ def test_every_number_has_a_ucum_unit() -> None:
     numbers = [o for o in segments(render(), "OBX") if o.value(2) == "NM"]
     assert numbers
     assert {o.components(6)[2] for o in numbers} == {"UCUM"}
-    assert {o.components(6)[0] for o in numbers} == {"mm", "mm3", "[hnsf'U]", "%", "1"}
+    assert {o.components(6)[0] for o in numbers} == {"mm", "mm3", "mg", "[hnsf'U]", "%", "1"}
 
 
 def test_the_side_is_a_code() -> None:
@@ -134,7 +135,7 @@ def test_the_side_is_a_code() -> None:
 
 def test_what_no_model_said_has_no_line() -> None:
     codes = {code for code, sub in rows(render()) if sub == "4"}
-    assert not codes & {"111012", "AISUSP", "C41144", "C28749", "AILOBULATION", "C3672"}
+    assert not codes & {"111012", "AISUSP", "C41144", "AISPICULATION", "AILOBULATION", "C3672"}
 
 
 def test_study_and_report_are_named() -> None:
@@ -337,7 +338,7 @@ def test_attributes_of_a_graded_nodule_are_codes_and_scores() -> None:
     graded: Nodule = nodule(2, texture="part-solid", calcified=True, spiculation=0.25, lobulation=0.5)
     found = rows(render(report(reading(graded))))
     assert (found["C41144", "2"], found["C3672", "2"]) == ("RID50152", "52101004")
-    assert (found["C28749", "2"], found["AILOBULATION", "2"]) == ("0.250", "0.500")
+    assert (found["AISPICULATION", "2"], found["AILOBULATION", "2"]) == ("0.250", "0.500")
 
 
 def test_a_texture_without_a_code_goes_as_text() -> None:
