@@ -169,5 +169,8 @@ def _train(request: Request, base: Entry, fold: int, say: Progress) -> Trained:
 
 
 def described(entries: Iterable[Entry]) -> list[dict[str, str]]:
-    """Who was measured: name, version and digest of each."""
-    return [{"task": e.task, "name": e.name, "version": e.version, "sha256": e.sha256} for e in entries]
+    """Who was measured: name, version, digest of the weights, and digest of all that each computes with."""
+    return [
+        {"task": e.task, "name": e.name, "version": e.version, "sha256": e.sha256, "digest": e.digest()}
+        for e in entries
+    ]

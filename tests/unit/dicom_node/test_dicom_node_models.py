@@ -13,13 +13,14 @@ from typing import Any
 import pytest
 from click.testing import CliRunner, Result
 
-from config.catalogue import EVALUATION_FILE, Entry, installed, models_folder
+from config.catalogue import EVALUATION_FILE, Entry, find_entry, installed, models_folder
 from config.settings import Settings, Site
 from dicom_node.cli import cli
 from dicom_node.errors import NotReached, Precondition, Refused, UsageFault
 from dicom_node.models import Models, Offer
 from inference.bundle_digest import bundle_digest
 from inference.errors import ModelRefused
+from inference.evaluation.request import described
 from inference.stored import verify_weights, weights_file
 from tests.file_server import FileServer, file_server
 from tests.installed import WEIGHTS, entry_fields, put_model, weights_bytes
@@ -319,13 +320,19 @@ def test_what_a_killed_command_left_is_removed(models: Models, tmp_path: Path) -
 
 
 def metrics_of(entry: Entry, /, **changes: Any) -> dict[str, Any]:
-    of = {"name": entry.name, "version": entry.version, "sha256": entry.sha256, "digest": entry.digest()}
+    """What `dicom-node evaluate detector` says of an entry and the lungs of its chain."""
     return {
+        "task": entry.task,
         "mode": "shipped",
-        "in_sample": False,
-        "entry": of,
-        "sensitivity": {"value": 0.9, "ci": [0.8, 0.95], "n": 40},
-        "fp_per_scan": {"value": 1.25, "ci": [0.9, 1.7], "n": 12},
+        "in_sample_patients": 0,
+        "entries": described([find_entry(entry.lungs, "lungs"), entry]),
+        "sensitivity": 0.9,
+        "sensitivity_ci": [0.8, 0.95],
+        "n": 40,
+        "n_patients": 11,
+        "fp_per_scan": 1.25,
+        "fp_per_scan_ci": [0.9, 1.7],
+        "fp_scans": 12,
         **changes,
     }
 
@@ -335,19 +342,21 @@ def test_an_evaluation_of_exactly_this_model_marks_it_as_measured(models: Models
     (tmp_path / "metrics.json").write_text(json.dumps(metrics_of(entry)))
     measured = models.record("of-the-site", tmp_path / "metrics.json")
     assert measured.validation == "measured"
-    assert "sensitivity 0.9 [0.8-0.95] of 40 nodules" in measured.measured
+    assert "sensitivity 0.9 [0.8-0.95] of 40 nodules of 11 patients" in measured.measured
+    assert "1.25 [0.9-1.7] false positives a scan on 12 scans" in measured.measured
     assert here(models)["of-the-site"].validation == "measured"
 
 
 @pytest.mark.parametrize(
     ("changes", "said"),
     [
-        ({"entry": {"name": "of-the-site", "sha256": "0" * 64}}, "another model"),
-        ({"entry": {"name": "of-the-site", "sha256": SHA256, "digest": "0" * 64}}, "other parameters"),
+        ({"entries": [{"name": "of-the-site", "sha256": "0" * 64}]}, "another model"),
+        ({"entries": [{"name": "of-the-site", "sha256": SHA256, "digest": "0" * 64}]}, "other parameters"),
+        ({"task": "outliner"}, "another model"),
         ({"mode": "cross_fit"}, "never saw"),
-        ({"in_sample": True}, "never saw"),
-        ({"sensitivity": None}, "no figure of a detector"),
-        ({"entry": None}, "another model"),
+        ({"in_sample_patients": 3}, "never saw"),
+        ({"sensitivity": None}, "no figure of the detector"),
+        ({"entries": None}, "another model"),
     ],
 )
 def test_an_evaluation_of_something_else_marks_nothing(
