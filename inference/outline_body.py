@@ -16,7 +16,7 @@ import numpy.typing as npt
 import scipy.ndimage as ndi
 import torch
 
-from inference.device import CPU, on_device
+from inference.device import CPU, mixed_precision, on_device
 from inference.outline_patch import Array, Grid, Sizes, Three, grid_around, sample, source_box, spread
 from inference.outline_unet import ARCHITECTURES, NEIGHBOURS, grid_inputs, probabilities
 
@@ -120,7 +120,8 @@ class BodyFinder:
         for axes in self._mirrored:
             there = offset.flip(1).neg() if 0 in axes else offset
             inputs = grid_inputs(values.flip([axis + 1 for axis in axes]), there, step)
-            total += probabilities(self._networks[device], self._use.dimensions, inputs).flip(axes)
+            with mixed_precision(device):
+                total += probabilities(self._networks[device], self._use.dimensions, inputs).flip(axes)
         mean: Array = (total / len(self._mirrored)).cpu().numpy()
         return np.pad(mean, ((NEIGHBOURS, NEIGHBOURS), (0, 0), (0, 0)))
 

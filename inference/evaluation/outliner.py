@@ -120,7 +120,8 @@ def _outlined(crop: Crop, outliner: Outliner | None, seed: int, where: str, say:
             "slice_mm": slice_group(crop.spacing_mm[0]),
         },
     )
-    return _Outlined(case, crop, finder.last)
+    beyond = (len(finder.last) - len(crop.mask)) // 2  # slices by which the crop was continued at either end
+    return _Outlined(case, crop, finder.last[beyond : beyond + len(crop.mask)])
 
 
 def _body(figures: Mapping[str, Any], outlined: Mapping[str, Sequence[_Outlined]], stamp: str) -> list[str]:

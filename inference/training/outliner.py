@@ -20,7 +20,7 @@ from safetensors.torch import load_file, save_file
 from torch.nn import functional
 
 from config.catalogue import parameters_digest
-from inference.device import choose_device
+from inference.device import choose_device, half_precision
 from inference.errors import NoSuchData
 from inference.outline_body import BodyFinder, Use
 from inference.outline_unet import grid_inputs, stacked, without_neighbours
@@ -33,6 +33,10 @@ from inference.training.plan import Plan, Progress, Trained
 
 Tensor = torch.Tensor
 State = dict[str, Tensor]
+
+
+DIAMETER_MM_MIN: Final = 3.0
+"""What is smaller has no outline in a reading; nothing that small was learned from."""
 
 
 @dataclass(frozen=True)
@@ -53,7 +57,7 @@ class Recipe:
     watch_every: int = 400
     patience: int = 6
     checkpoint_s: float = 120.0
-    half: bool = False  # bfloat16 in training where the processor has it
+    half: bool = True  # bfloat16 in training, where the device has a 16-bit type
     steps_per_diameter: float = 26.0
     step_mm_min: float = 0.7
     step_mm_max: float = 3.2
@@ -67,8 +71,9 @@ class Recipe:
 
     @property
     def parameters(self) -> Mapping[str, Any]:
-        """Those of `use`, as the catalogue has them."""
-        return {name: list(v) if isinstance(v, tuple) else v for name, v in asdict(self.use).items()}
+        """Those of `use` and of the outliner, as the catalogue has them."""
+        told = {name: list(v) if isinstance(v, tuple) else v for name, v in asdict(self.use).items()}
+        return {**told, "diameter_mm_min": DIAMETER_MM_MIN}
 
 
 THREE_D: Final[Mapping[str, Any]] = {
@@ -102,7 +107,7 @@ def weights_of(plan: Plan, recipe: Recipe) -> Path:
     """Where a training leaves its weights: those that ship in the output folder, a fold's in the entry's folder there."""
     if plan.fold is None:
         return plan.output / f"{recipe.entry}.safetensors"
-    return plan.output / recipe.entry / f"{plan.fold}.safetensors"
+    return plan.output / recipe.entry / f"{recipe.entry}.{plan.fold}.safetensors"
 
 
 def train(plan: Plan, say: Progress) -> Trained:
@@ -202,7 +207,8 @@ class _Run:
         for group in self._optimiser.param_groups:
             group["lr"] = recipe.rate * warm * 0.5 * (1 + math.cos(math.pi * self.step / recipe.steps))
         self._network.train()
-        with torch.autocast(self._device.type, torch.bfloat16, enabled=recipe.half):
+        half = recipe.half and half_precision(self._device) is not None
+        with torch.autocast(self._device.type, torch.bfloat16, enabled=half):
             logits = self._network(network_inputs(batch, recipe.dimensions, self._device))
         loss = outline_loss(logits.float(), *targets(batch, recipe.dimensions, self._device))
         self._optimiser.zero_grad()

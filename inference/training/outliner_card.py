@@ -20,7 +20,7 @@ def measured(output: Path, entry: str) -> Mapping[str, Any]:
     """The figures of all folds in a folder, each nodule by weights that never saw its patient."""
     rows: dict[str, list[Row]] = {name: [] for name in _SETS}
     folds = []
-    for file in sorted((output / entry).glob("[0-9].dice.json")):
+    for file in sorted((output / entry).glob(f"{entry}.[0-9].dice.json")):
         content = json.loads(file.read_text(encoding="utf-8"))
         folds.append(content["fold"])
         for name in _SETS:
