@@ -187,6 +187,18 @@ class Select(Section):
         ),
         description="Words that name parts without lungs; whole words, any case.",
     )
+    words_phantom: tuple[Word, ...] = Field(
+        default=("phantom", "phantoms", "fantom", "catphan", "lungman"),
+        description="Words that call the patient, series, study or scanner a phantom; whole words, any case.",
+    )
+    words_animal: tuple[Word, ...] = Field(
+        default=("canine", "feline", "equine", "veterinary", "tierklinik", "tierarzt"),
+        description="Words that call the patient an animal; whole words of descriptions and of the institution.",
+    )
+    phantoms: bool = Field(
+        default=False,
+        description="Read phantoms too; their results say so. For demonstrations and quality assurance.",
+    )
 
 
 class Read(Section):

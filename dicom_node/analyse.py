@@ -262,6 +262,7 @@ def _request(
     left_out = [text for one in images.values() for text in one.left_out if text != "a duplicate"]
     notes = (
         AGE_NOT_JUDGED,
+        *(choice.notes if readings else ()),
         *([f"{len(left_out)} second copies of images differ and were left out"] if left_out else []),
     )
     return Request(

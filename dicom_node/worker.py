@@ -358,7 +358,7 @@ class Worker:
             content_at=study.chosen_at or self._clock(),
             revision=study.revision + 1,
             previous=self._previous(view),
-            notes=(),
+            notes=chosen.choice.notes if readings else (),
             device=self._device,
         )
 

@@ -144,9 +144,9 @@ def _outcome(found: Found) -> Outcome:
 
 def _not_ours(images: Sequence[Header], kind: Kind, rules: Select, study_words: str) -> Reason | None:
     """Why the series is not for us at all, whatever else is wrong with it."""
-    species = next((h.species for h in images if h.species), "")
-    if species and not any(word in species.lower() for word in HUMAN):
-        return Reason("not_human", "the patient is no human")
+    reason = _no_patient(images, rules)
+    if reason is not None:
+        return reason
     ages = [h.age_years for h in images if h.age_years is not None]
     if ages and min(ages) < rules.age_years_min:
         return Reason(
@@ -164,6 +164,33 @@ def _not_ours(images: Sequence[Header], kind: Kind, rules: Select, study_words: 
     if kind == "ct":
         return _short(images, rules)
     return None
+
+
+def _no_patient(images: Sequence[Header], rules: Select) -> Reason | None:
+    """An animal, or a phantom where the site does not have them read."""
+    species = next((h.species for h in images if h.species), "")
+    if species and not any(word in species.lower() for word in HUMAN):
+        return Reason("not_human", "the patient is no human")
+    told = next((h.animal for h in images if h.animal), "")
+    if told and not species:
+        return Reason("not_human", f"the patient is an animal ({told})")
+    words = " ; ".join(dict.fromkeys(text for h in images for text in (*_described(h), h.institution) if text))
+    word = "" if species else names_other_part(words, rules.words_animal)
+    if word:
+        return Reason("not_human", f"the header calls the patient an animal ({word})")
+    return None if rules.phantoms else phantom_of(images, rules)
+
+
+def phantom_of(images: Sequence[Header], rules: Select) -> Reason | None:
+    """Whether the headers call what was scanned a phantom, and with which word."""
+    texts = [t for h in images for t in (h.patient_name, h.patient_id, h.model, *_described(h))]
+    word = names_other_part(" ; ".join(dict.fromkeys(t for t in texts if t)), rules.words_phantom)
+    return Reason("phantom", f"a phantom and no patient (the header says {word})") if word else None
+
+
+def _described(header: Header) -> tuple[str, ...]:
+    """What the header calls series, protocol and study."""
+    return header.protocol, header.series_description, header.study_description, header.requested_procedure
 
 
 def _short(images: Sequence[Header], rules: Select) -> Reason | None:

@@ -92,6 +92,7 @@ class Header:
     sex: str = ""
     age_years: float | None = None
     species: str = ""
+    animal: str = ""
     accession: str = ""
     placer_order: str = ""
     filler_order: str = ""
@@ -186,6 +187,7 @@ OTHERS: Final = (
     "LossyImageCompression", "PatientName", "PatientAge", "PatientSpeciesDescription", "PatientSpeciesCodeSequence",
     "AcquisitionDateTime", "AcquisitionDate", "AcquisitionTime", "SeriesDate", "SeriesTime", "ContentDate", "ContentTime",
     "ConceptNameCodeSequence", "CurrentRequestedProcedureEvidenceSequence", "IssuerOfPatientIDQualifiersSequence",
+    "PatientBreedDescription", "PatientBreedCodeSequence", "PatientSexNeutered", "ResponsiblePersonRole",
     "SharedFunctionalGroupsSequence", "PerFrameFunctionalGroupsSequence",
 )
 HEADER_TAGS: Final = tuple(sorted({tag_of(k) for table in (TEXTS, CODES, UIDS, SHORTS, DECIMALS) for k in table.values()}
@@ -262,6 +264,7 @@ def _from_sequences(values: Values, plain: Mapping[str, Any]) -> dict[str, Any]:
     found["species"] = values.text("PatientSpeciesDescription") or next(
         (t for i in values.items("PatientSpeciesCodeSequence") if (t := i.text("CodeMeaning"))), ""
     )
+    found["animal"] = _animal(values)
     if not plain["contrast_agent"]:
         found["contrast_agent"] = next(
             (t for i in values.items("ContrastBolusAgentSequence") if (t := i.text("CodeMeaning"))), ""
@@ -272,6 +275,15 @@ def _from_sequences(values: Values, plain: Mapping[str, Any]) -> dict[str, Any]:
         )
         found["note_references"] = _references(values)
     return found
+
+
+def _animal(values: Values) -> str:
+    """What the header tells of a patient that it tells of animals alone (PS3.3 C.7.1.1); "" for nothing."""
+    if values.text("PatientBreedDescription") or values.items("PatientBreedCodeSequence"):
+        return "a breed is named"
+    if values.code("PatientSexNeutered"):
+        return "it is said whether it is neutered"
+    return "an owner is named" if values.code("ResponsiblePersonRole").upper() == "OWNER" else ""
 
 
 def _references(note: Values) -> tuple[tuple[str, str], ...]:

@@ -13,7 +13,18 @@ from config.settings import Select
 from inference import geometry
 from inference.errors import Unfit
 from inference.findings import LeftOut, Reason
-from inference.fitness import RADIOGRAPHS, READ_CLASSES, Found, Judged, Kind, Outcome, SeriesView, judge, place_in_study
+from inference.fitness import (
+    RADIOGRAPHS,
+    READ_CLASSES,
+    Found,
+    Judged,
+    Kind,
+    Outcome,
+    SeriesView,
+    judge,
+    phantom_of,
+    place_in_study,
+)
 from inference.geometry import Gap, number
 from inference.headers import Header
 from inference.kernels import softness
@@ -21,6 +32,7 @@ from inference.kernels import softness
 __all__ = ["READ_CLASSES", "Choice", "Found", "SeriesView", "Verdict", "choose", "find_gaps", "geometry_complete"]
 
 NO_REPORT: Final = frozenset({"prior", "no_model"})  # declined, and no report by default
+PHANTOM_READ: Final = "A phantom was read, no patient: the images call it one, and select.phantoms is on"
 AUXILIARY: Final = frozenset(
     {"localizer", "reformat"}
 )  # come with another series; tell nothing where that is not for us
@@ -45,6 +57,7 @@ class Choice:
     """The answer for a study. `to_read`: ranked, the first is read (of radiographs all are), the next where that is turned away.
 
     `report`: whether a result goes out. `reason`: why nothing is read. `best`: the series whose story the report tells.
+    `notes`: what a reader of the result must know of the patient that was read (a phantom, an age that nobody knows).
     """
 
     verdicts: tuple[Verdict, ...]
@@ -53,6 +66,7 @@ class Choice:
     report: bool
     reason: Reason | None
     best: str = ""
+    notes: tuple[str, ...] = ()
 
 
 def choose(
@@ -82,7 +96,19 @@ def choose(
         return _nothing(judged)
     verdicts = tuple(_verdict(j, ranked, kind) for j in judged)
     to_read = tuple(j.view.series_instance_uid for j in ranked)
-    return Choice(verdicts, to_read, kind, report=True, reason=None, best=to_read[0])
+    notes = _notes(ranked[:1] if kind == "ct" else ranked, rules)
+    return Choice(verdicts, to_read, kind, report=True, reason=None, best=to_read[0], notes=notes)
+
+
+def _notes(read: Sequence[Judged], rules: Select) -> tuple[str, ...]:
+    """What does not keep a series from being read, but stands in its result."""
+    headers = [h for judged in read for h in judged.view.headers]
+    said = [PHANTOM_READ] if phantom_of(headers, rules) else []
+    if rules.age_years_min and not said and all(h.age_years is None for h in headers):
+        said.append(
+            f"The images do not tell the patient's age; only patients from {rules.age_years_min} years are read"
+        )
+    return tuple(said)
 
 
 # ---------------------------------------------------------------- ranking and words for each

@@ -54,7 +54,7 @@ class RunningNode:
             "site": {"timezone": "Europe/Zurich", "assigning_authority": "HOSP", "allow_unvalidated": True},
             "paths": {"state": str(folder / "state")},
             "receive": {"ae_title": self.ae_title, "host": "127.0.0.1", "port": self.port, "any_calling_ae": True},
-            "select": {"age_h_max": 0},
+            "select": {"age_h_max": 0, "phantoms": True},
             **{name: dict(values) for name, values in QUICK.items()},
         }
         if deliver:

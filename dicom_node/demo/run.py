@@ -58,7 +58,7 @@ def run_demo(files: Sequence[Path] | None, output: Path) -> int:
     with Hospital(output, utc_now) as hospital:
         config = output / "config.toml"
         port = _free_port()
-        config.write_text(_configuration(output, hospital, port), encoding="utf-8")
+        config.write_text(_configuration(output, hospital, port, phantoms=files is None), encoding="utf-8")
         settings = load(config, {})
         say.step(f"node and hospital start on loopback (PACS {hospital.pacs.port}, EHR {hospital.ehr[1]}, node {port})")
         with _Serving(config, output / "node.log"):
@@ -115,8 +115,9 @@ def _free_port() -> int:
         return int(probe.getsockname()[1])
 
 
-def _configuration(output: Path, hospital: Hospital, port: int) -> str:
-    """Settings of the demonstration: short waits, delivery on, an assigning authority, old studies read too."""
+def _configuration(output: Path, hospital: Hospital, port: int, *, phantoms: bool) -> str:
+    """Settings of the demonstration: short waits, delivery on, an assigning authority, old studies read too; phantoms only
+    where it is the demonstration's own."""
     host, ehr_port = hospital.ehr
     tables: dict[str, dict[str, Any]] = {
         "site": {
@@ -136,7 +137,7 @@ def _configuration(output: Path, hospital: Hospital, port: int) -> str:
             "sweep_s": 0.3,
         },
         "study": {"quiet_s": 1.5},
-        "select": {"age_h_max": 0.0},
+        "select": {"age_h_max": 0.0, "phantoms": phantoms},
         "delivery": {
             "enabled": True,
             "intended_use": "demonstration",
