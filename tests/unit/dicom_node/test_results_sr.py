@@ -128,7 +128,8 @@ def test_grades_are_scores_of_readers_opinion_and_say_whose(tmp_path: Path, seri
     said = texts(sr)
     assert "Grades of nodules by graded-by-test 1.0 (measured): scores trained on readers' opinion" in said
     assert "no probabilities" in said
-    scores = [i for i in items(sr) if i.ValueType == "NUM" and i.MeasuredValueSequence[0].NumericValue <= 1]
+    values = [(i, i.MeasuredValueSequence[0]) for i in items(sr) if i.ValueType == "NUM"]
+    scores = [i for i, value in values if value.MeasurementUnitsCodeSequence[0].CodeValue == "1"]
     meanings = [i.ConceptNameCodeSequence[0].CodeMeaning for i in scores]
     assert len(meanings) == 3
     assert all("score, trained on readers' opinion" in meaning for meaning in meanings)
