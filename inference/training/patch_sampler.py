@@ -17,11 +17,17 @@ from inference.training.crops import Crop, load_cubes, load_native
 from inference.training.drawn import drawn_diameter_mm, drawn_distractor, drawn_nodule, reader_diameters_mm
 from inference.training.places import MARGIN, Places, load_places
 from inference.training.plan import Progress
-from inference.training.planting import Shape, plant, shapes_of
+from inference.training.planting import Shape, plant, resized, shapes_of
 
 TEST_FOLD: Final = 4  # crops of this fold are planted to measure, and never trained on
 DRAWN: Final = 500
 DISTRACTORS: Final = 120
+GROWN: Final = 120
+SHRUNK: Final = 120
+_GROWN_MM: Final = (22.0, 60.0)
+_SHRUNK_MM: Final = (3.0, 5.0)
+_RESIZED_FROM: Final = 800  # step: first nodules as they are, then more of the sizes that are rare
+_RESIZED_SHARE: Final = 0.4
 _NO_WIDE_HU: Final = -600.0  # the wide view where there is none: what the network takes for zero
 _NO_WIDE_SHARE: Final = 0.18  # as often without the wide view for what is no nodule as for what is one
 _SHIFT_MM: Final = 3
@@ -59,6 +65,7 @@ class Sampler:
 
     places: Sequence[Places]
     shapes: Sequence[Shape]
+    resized: Sequence[Shape]
     cubes: Sequence[Crop]
     drawn: Sequence[Shape]
     distractors: Sequence[Shape]
@@ -76,7 +83,7 @@ class Sampler:
         """Everyone who is in it."""
         return frozenset(
             [p.patient for p in self.places]
-            + [s.patient for s in self.shapes if s.patient]
+            + [s.patient for s in (*self.shapes, *self.resized) if s.patient]
             + [c.patient for c in self.cubes]
         )
 
@@ -86,7 +93,9 @@ class Sampler:
         mix = self.mix
         views = [self._scanned(rng) for _ in range(mix.scanned)]
         views += [self._cube(rng) for _ in range(mix.cubes)]
-        views += [self._planted(rng, self.shapes) for _ in range(mix.planted)]
+        for _ in range(mix.planted):
+            rare = step >= _RESIZED_FROM and rng.random() < _RESIZED_SHARE
+            views.append(self._planted(rng, self.resized if rare else self.shapes))
         views += [self._planted(rng, self.drawn) for _ in range(mix.drawn)]
         chances = self.hardness / self.hardness.sum()
         hard = rng.choice(len(self.owner), mix.negative // 2, p=chances)
@@ -163,11 +172,26 @@ def load_sampler(data: Path, held_out: Iterable[str], cache: Path, seed: int, sa
     native = [crop for crop in load_native(data, held_out) if crop.fold != TEST_FOLD]
     cubes = [crop for crop in load_cubes(data, held_out) if crop.fold != TEST_FOLD]
     diameters_mm = reader_diameters_mm(data, held_out)
+    shapes = shapes_of([*native, *cubes])
     return Sampler(
         places=load_places(data, held_out, cache, say),
-        shapes=shapes_of([*native, *cubes]),
+        shapes=shapes,
+        resized=_resized(shapes, np.random.default_rng([seed, 4])),
         cubes=cubes,
         drawn=[drawn_nodule(rng, drawn_diameter_mm(rng, diameters_mm)) for _ in range(DRAWN)],
         distractors=[drawn_distractor(rng) for _ in range(DISTRACTORS)],
         seed=seed,
     )
+
+
+def _resized(shapes: Sequence[Shape], rng: np.random.Generator) -> list[Shape]:
+    """Masses grown from nodules of 10 mm and more, and small nodules shrunk from those of at most 10 mm."""
+    found = []
+    for count, (low, high), kind in (
+        (GROWN, _GROWN_MM, [s for s in shapes if s.diameter_mm >= 10]),
+        (SHRUNK, _SHRUNK_MM, [s for s in shapes if s.diameter_mm <= 10]),
+    ):
+        for _ in range(count if kind else 0):
+            diameter_mm = float(np.exp(rng.uniform(np.log(low), np.log(high))))
+            found.append(resized(kind[int(rng.integers(len(kind)))], diameter_mm))
+    return found

@@ -76,6 +76,19 @@ def shapes_of(crops: Iterable[Crop]) -> list[Shape]:
     return [shape for shape in map(shape_of, crops) if shape is not None]
 
 
+def resized(shape: Shape, diameter_mm: float) -> Shape:
+    """The shape grown or shrunk to a diameter."""
+    factor = diameter_mm / shape.diameter_mm
+    return centred(
+        replace(
+            shape,
+            filled=ndi.zoom(shape.filled, factor, order=1).astype(np.float32),
+            hu=ndi.zoom(shape.hu, factor, order=1, mode="nearest").astype(np.float32),
+            diameter_mm=diameter_mm,
+        )
+    )
+
+
 def centred(shape: Shape) -> Shape:
     """The shape cut to where it is, its centroid in the middle voxel."""
     places = np.argwhere(shape.filled > 0.02)
