@@ -117,6 +117,8 @@ def train(plan: Plan, say: Progress) -> Trained:
         NoSuchData: the crops are missing, nobody is left to learn from, or the recipe has a name that is none.
     """
     recipe = recipe_of(plan)
+    if plan.fold is not None and plan.folds not in ("", "fold"):
+        raise NoSuchData("no such column of folds", plan.folds, "the crops have one, named fold")
     native, cubes = load_native(plan.data, plan.held_out), load_cubes(plan.data, plan.held_out)
     learned = [crop for crop in (*native, *cubes) if plan.fold is None or crop.fold != plan.fold]
     if not any(crop.mask.any() for crop in learned):

@@ -183,6 +183,8 @@ def test_a_checkpoint_of_another_recipe_is_not_gone_on_with(data: Path, tmp_path
 def test_a_name_that_is_no_value_of_a_recipe_is_refused(data: Path, tmp_path: Path) -> None:
     with pytest.raises(NoSuchData, match="no such value"):
         train(plan(data, tmp_path, recipe={"stepps": 3}), quiet)
+    with pytest.raises(NoSuchData, match="column of folds"):
+        train(plan(data, tmp_path, fold=1, folds="luna_subset"), quiet)
 
 
 def test_the_same_draw_is_the_same_sample_and_something_in_it_counts(data: Path) -> None:
