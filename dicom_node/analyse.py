@@ -21,7 +21,7 @@ from dicom_node.publishing import Published, Request, Source, publish
 from dicom_node.reading import ReadingRoom, weights_of
 from dicom_node.results.context import Device, is_ours
 from dicom_node.results.picture import draw_key_slices
-from dicom_node.summary import SCHEMA_VERSION, candidates_json, series_entry, status_of
+from dicom_node.summary import SCHEMA_VERSION, candidates_json, grades_json, series_entry, status_of
 from inference.decoder import open_volume
 from inference.findings import NotRead, Reading, Reason
 from inference.selection import Choice, Found, SeriesView, choose
@@ -46,6 +46,7 @@ class Analysis:
 
     entries: list[dict[str, Any]] = field(default_factory=list)
     candidates: dict[str, list[dict[str, Any]]] = field(default_factory=dict)
+    grades: dict[str, list[dict[str, Any]]] = field(default_factory=dict)
     pictures: list[Path] = field(default_factory=list)
     published: list[Published] = field(default_factory=list)
     not_dicom: int = 0
@@ -86,6 +87,7 @@ def analyse(
         _remove_scratch(output / ".scratch")
     (output / "debug").mkdir(parents=True, exist_ok=True)
     (output / "debug" / "candidates.json").write_text(json.dumps(analysis.candidates, indent=1))
+    (output / "debug" / "grades.json").write_text(json.dumps(analysis.grades, indent=1))
     (output / "summary.json").write_text(json.dumps(analysis.summary(), indent=1))
     return analysis
 
@@ -193,6 +195,7 @@ def _study(
         )
         if reading is not None:
             analysis.candidates[uid] = candidates_json(reading.candidates)
+            analysis.grades[uid] = grades_json(reading)
 
 
 def _read(

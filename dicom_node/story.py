@@ -5,7 +5,7 @@ from datetime import datetime
 from typing import Any, Final
 
 from dicom_node.publishing import Published, is_whole, load_published
-from dicom_node.summary import SCHEMA_VERSION, candidates_json, series_entry, status_of
+from dicom_node.summary import SCHEMA_VERSION, candidates_json, grades_json, series_entry, status_of
 from inference.findings import Reading, Reason
 from storage.rows import DeliveryRow, EventRow, ResultRow, SeriesRow, StudyView
 from storage.spool import Spool
@@ -195,6 +195,12 @@ def story_text(spool: Spool, view: StudyView, events: tuple[EventRow, ...]) -> s
         for e in events
     ]
     return "\n".join(lines)
+
+
+def grades_of(spool: Spool, view: StudyView) -> dict[str, list[dict[str, Any]]]:
+    """Why the grades of each CT series' nodules are what they are."""
+    published = result_of(spool, view, view.current)
+    return {r.series_instance_uid: grades_json(r) for r in published.report.readings} if published else {}
 
 
 def candidates_of(spool: Spool, view: StudyView) -> dict[str, list[dict[str, Any]]]:

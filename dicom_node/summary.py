@@ -101,6 +101,27 @@ def candidates_json(candidates: Sequence[Candidate]) -> list[dict[str, Any]]:
     return [{**vars(c), "centre_lps_mm": list(c.centre_lps_mm)} for c in candidates]
 
 
+def grades_json(reading: Reading) -> list[dict[str, Any]]:
+    """Why the grades of one series' nodules are what they are, for debug/grades.json; log odds add up to the score's."""
+    return [
+        {
+            "number": nodule.number,
+            "grades": [
+                {
+                    "grade": ground.grade,
+                    "score": ground.score,
+                    "base": ground.base,
+                    "parts": [{"feature": f, "value": value, "part": part} for f, value, part in ground.parts],
+                    "rest": ground.rest,
+                }
+                for ground in nodule.grounds
+            ],
+        }
+        for nodule in reading.nodules or ()
+        if nodule.grounds
+    ]
+
+
 def _nodule(nodule: Nodule) -> dict[str, Any]:
     names = (
         "tracking_uid",

@@ -83,6 +83,18 @@ class KeySlice:
 
 
 @dataclass(frozen=True)
+class Ground:
+    """Why a grade is what it is, in log odds of its score: `base`, the strongest `parts` (feature, its value, its part) and the
+    `rest` of all others add up to them."""
+
+    grade: str
+    score: float
+    base: float
+    parts: tuple[tuple[str, float, float], ...]
+    rest: float
+
+
+@dataclass(frozen=True)
 class Nodule:
     """One nodule. `number` stays with it over the revisions of a study and is never used again; `tracking_uid` likewise.
 
@@ -111,6 +123,7 @@ class Nodule:
     mass_mg: int | None = None  # volume x (mean HU + 1000) / 1000: water is 1 mg/mm3, air nothing
     volume_error_mm3: int | None = None  # what the voxel size alone can make of the volume ...
     mass_error_mg: int | None = None  # ... and of the mass
+    grounds: tuple[Ground, ...] = ()  # of the grades
 
 
 @dataclass(frozen=True)

@@ -7,13 +7,19 @@ readers' opinion, not on pathology, and are calibrated on it.
 import dataclasses
 from collections.abc import Mapping, Sequence
 
+import numpy as np
+
 from config.catalogue import Entry
-from inference.features import measure_features
-from inference.findings import Algorithm, Nodule
+from inference.explain import explain
+from inference.features import NAMES, measure_features
+from inference.findings import Algorithm, Ground, Nodule
 from inference.reader import Progress
 from inference.scoring import Numbers, Score, from_arrays
 from inference.volume import Volume
 from inference.weights import load_tensors
+
+PARTS_SHOWN = 6
+"""So many of a grade's parts are named, the others summed up."""
 
 SOLID, PART_SOLID, NON_SOLID = "solid", "part-solid", "non-solid"
 
@@ -26,6 +32,11 @@ class FeatureGrader:
         self.scores: Mapping[str, Score] = from_arrays(
             {name: tensor.numpy() for name, tensor in load_tensors(entry).items()}, entry.name
         )
+
+    @property
+    def thresholds(self) -> Mapping[str, float]:
+        """At or above it a target is called so; malignancy too, though a reading shows its score alone."""
+        return {target: score.threshold for target, score in self.scores.items()}
 
     def grade(self, volume: Volume, nodules: Sequence[Nodule], progress: Progress) -> Sequence[Nodule]:
         """The nodules with their grades, in their order."""
@@ -48,6 +59,7 @@ class FeatureGrader:
             spiculation=round(said["spiculation"], 3),
             lobulation=round(said["lobulation"], 3),
             calcified=self.is_called("calcified", said["calcified"]),
+            grounds=tuple(ground_of(target, score, features) for target, score in self.scores.items()),
         )
 
     def is_called(self, target: str, score: float) -> bool:
@@ -55,8 +67,22 @@ class FeatureGrader:
         return score >= self.scores[target].threshold
 
 
+def ground_of(target: str, score: Score, features: Numbers) -> Ground:
+    """Why one score of a nodule is what it is."""
+    why = explain(score, features)
+    strongest = np.argsort(-np.abs(why.parts), kind="stable")[:PARTS_SHOWN]
+    shown = [int(place) for place in strongest if why.parts[place]]
+    return Ground(
+        grade=target,
+        score=round(float(score.scores(features[None])[0]), 3),
+        base=round(why.base, 3),
+        parts=tuple((NAMES[n], round(float(features[n]), 3), round(float(why.parts[n]), 3)) for n in shown),
+        rest=round(float(why.parts.sum() - why.parts[shown].sum()), 3),
+    )
+
+
 def texture_of(not_solid: bool, non_solid: bool) -> str:
-    """The word for two calls: below 4 of 5 on the readers' scale of texture, and at most 2."""
-    if not not_solid:
-        return SOLID
-    return NON_SOLID if non_solid else PART_SOLID
+    """The word for two calls: below 4 of 5 on the readers' scale of texture, and at most 2, which goes first."""
+    if non_solid:
+        return NON_SOLID
+    return PART_SOLID if not_solid else SOLID

@@ -21,6 +21,7 @@ from inference.findings import (
     Assessment,
     Candidate,
     Finding,
+    Ground,
     KeySlice,
     LeftOut,
     MaskCrop,
@@ -166,6 +167,9 @@ def _nodule_to_json(nodule: Nodule) -> dict[str, Any]:
     }
     plain["key_slice"] = _plain(nodule.key_slice)
     plain["centre_lps_mm"] = list(nodule.centre_lps_mm)
+    plain["grounds"] = [
+        {**dataclasses.asdict(ground), "parts": [list(part) for part in ground.parts]} for ground in nodule.grounds
+    ]
     return plain
 
 
@@ -181,5 +185,9 @@ def _nodule_from_json(plain: Mapping[str, Any]) -> Nodule:
             "centre_lps_mm": tuple(plain["centre_lps_mm"]),
             "mask": MaskCrop(tuple(plain["mask"]["start"]), voxels),
             "key_slice": KeySlice(**{**key, "centre_px": tuple(key["centre_px"])}),
+            "grounds": tuple(
+                Ground(**{**ground, "parts": tuple(tuple(part) for part in ground["parts"])})
+                for ground in plain.get("grounds", ())
+            ),
         }
     )

@@ -116,13 +116,18 @@ def from_arrays(arrays: Arrays, which: str) -> Mapping[str, Score]:
     if tuple(names) != NAMES:
         raise ModelRefused("made for other features than this software measures", which, "train it again")
     try:
-        scores = {target: _score(arrays, target) for target in TARGETS}
+        scores = {target: score_of(arrays, target) for target in TARGETS}
     except (KeyError, ValueError) as error:
         raise ModelRefused(f"arrays are missing or of another shape: {error}", which, "train it again") from error
     return scores
 
 
-def _score(arrays: Arrays, target: str) -> Score:
+def score_of(arrays: Arrays, target: str) -> Score:
+    """One target's score.
+
+    Raises:
+        KeyError, ValueError: arrays are missing or don't fit.
+    """
     base, slope, offset, threshold = (float(v) for v in np.asarray(arrays[f"{target}.calibration"], np.float64))
     linear = trees = None
     if f"{target}.linear.centre" in arrays:

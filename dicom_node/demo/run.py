@@ -25,7 +25,7 @@ from dicom_node.node import Node, open_node
 from dicom_node.places import utc_now
 from dicom_node.reading import ReadingRoom
 from dicom_node.results.picture import draw_key_slices
-from dicom_node.story import candidates_of, result_of, series_entries
+from dicom_node.story import candidates_of, grades_of, result_of, series_entries
 from dicom_node.summary import SCHEMA_VERSION
 from inference.decoder import open_volume
 from inference.phantom import PhantomNodule, chest_phantom, radiograph_phantom
@@ -238,6 +238,8 @@ def _finish(
     (output / "debug").mkdir()
     candidates = {uid: ranked for view in views for uid, ranked in candidates_of(node.spool, view).items()}
     (output / "debug" / "candidates.json").write_text(json.dumps(candidates, indent=1))
+    grades = {uid: graded for view in views for uid, graded in grades_of(node.spool, view).items()}
+    (output / "debug" / "grades.json").write_text(json.dumps(grades, indent=1))
     pictures = _pictures(node, views, output / "pictures", settings, say)
     messages = hospital.messages()
     report.show(entries, sent_from.truth, messages, _no_message(node, views), pictures, output)

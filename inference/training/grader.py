@@ -6,6 +6,7 @@ folds, the diameter and a logistic model of 14 features on the readers' own mask
 """
 
 import json
+import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -16,7 +17,8 @@ from safetensors.numpy import save_file
 
 from inference.scoring import TARGETS, Score, to_arrays
 from inference.training.crops import load_native, patient_key
-from inference.training.grader_models import Candidate, Chosen, Flags, Table, choose
+from inference.training.grader_kept import chosen
+from inference.training.grader_models import Chosen, Flags, linear
 from inference.training.grader_table import Measured, labels_of, measure_crops
 from inference.training.own_outlines import ShippedOutlining
 from inference.training.patients import patients_file, write_patients
@@ -28,9 +30,7 @@ FOURTEEN: Final = (
     "calcium_share", "axis_ratio", "roundness", "filling", "lobes",
 )  # fmt: skip
 """Size, density and shape: what the comparison on the readers' own masks uses."""
-_FOURTEEN_CANDIDATES: Final = tuple(
-    Candidate("linear", FOURTEEN, {"C": c}, f"logistic, 14 features, C {c}") for c in (0.1, 0.3, 1.0)
-)
+_FOURTEEN_CANDIDATES: Final = tuple(linear("14 features", FOURTEEN, c) for c in (0.1, 0.3, 1.0))
 
 
 @dataclass(frozen=True)
@@ -52,17 +52,40 @@ class CrossFitted:
     dice: Sequence[float]
 
 
+class _TimeUp(Exception):
+    """The minutes of the plan are over; what was fitted is kept."""
+
+
 def train(plan: Plan, say: Progress) -> Trained:
     """Weights of the grader from the crops of a data folder.
 
     Where the plan names a fold column, the cross-fit stands in `cross_fit.json` of the output beside the weights; with a fold
     of it, that fold's patients are left out of the weights.
     """
-    measured = _measured(plan, say)
+    try:
+        return _train(plan, _ending(plan, say))
+    except _TimeUp:
+        return Trained(finished=False, weights=None, card=None)
+
+
+def _ending(plan: Plan, say: Progress) -> Progress:
+    """`say`, which ends the work when the plan's minutes are over."""
+    ends = None if plan.minutes_max is None else time.monotonic() + 60 * plan.minutes_max
+
+    def tell(line: str) -> None:
+        say(line)
+        if ends is not None and time.monotonic() > ends:
+            raise _TimeUp
+
+    return tell
+
+
+def _train(plan: Plan, tell: Progress) -> Trained:
+    measured = _measured(plan, tell)
     used = np.array([plan.fold is None or crop.fold != plan.fold for crop in measured.crops], bool)
-    chosen = _fit(measured, used, plan.seed, say)
+    fits = _fit(measured, used, plan, tell)
     weights = plan.output / (f"{NAME}.safetensors" if plan.fold is None else f"{NAME}-fold{plan.fold}.safetensors")
-    save_file(dict(to_arrays({target: one.score for target, one in chosen.items()})), weights)
+    save_file(dict(to_arrays({target: one.score for target, one in fits.items()})), weights)
     patients = [crop.patient for crop, seen in zip(measured.crops, used, strict=True) if seen]
     write_patients(patients_file(weights), patients)
     metrics: dict[str, Any] = {
@@ -71,11 +94,11 @@ def train(plan: Plan, say: Progress) -> Trained:
         "no_outline": [int(np.isnan(rows[used, 0]).sum()) for rows in measured.own],
         "chosen": {
             target: {"model": one.candidate.name, "threshold": round(one.score.threshold, 4), "log_losses": one.losses}
-            for target, one in chosen.items()
+            for target, one in fits.items()
         },
     }
     if plan.folds and plan.fold is None:
-        rows = cross_fit(plan, say)
+        rows = cross_fit(plan, tell)
         (plan.output / "cross_fit.json").write_text(
             json.dumps([asdict(row) for row in rows], indent=0), encoding="utf-8"
         )
@@ -92,8 +115,14 @@ def cross_fit(plan: Plan, say: Progress) -> Sequence[CrossFitted]:
     for fold in sorted(set(folds)):
         inside = folds != fold
         say(f"fold {int(fold)}: {int((~inside).sum())} nodules left out")
-        chosen = _fit(measured, inside, plan.seed, say)
-        readers = choose(measured.readers_table("malignancy", inside), plan.seed, _FOURTEEN_CANDIDATES).score
+        fits = _fit(measured, inside, plan, say)
+        readers = chosen(
+            "malignancy",
+            measured.readers_table("malignancy", inside),
+            plan.seed,
+            plan.output / "fits",
+            _FOURTEEN_CANDIDATES,
+        ).score
         labels = labels_of(measured.crops, "malignancy")[inside]
         prior = float(np.nanmean(labels))
         for at in np.flatnonzero(~inside).tolist():
@@ -105,8 +134,8 @@ def cross_fit(plan: Plan, say: Progress) -> Sequence[CrossFitted]:
                     fold=crop.fold,
                     diameter_mm=round(float(diameters[at]), 3),
                     ratings=crop.ratings,
-                    scores={target: _scores(one.score, measured, at) for target, one in chosen.items()},
-                    thresholds={target: one.score.threshold for target, one in chosen.items()},
+                    scores={target: _scores(one.score, measured, at) for target, one in fits.items()},
+                    thresholds={target: one.score.threshold for target, one in fits.items()},
                     readers=float(readers.scores(measured.readers[at][None])[0]),
                     prior=prior,
                     own_mm=_each(measured, at, lambda x: float(np.exp(x[0]))),
@@ -124,13 +153,12 @@ def _measured(plan: Plan, say: Progress) -> Measured:
     return measure_crops(crops, outlining, plan.output, say)
 
 
-def _fit(measured: Measured, used: Flags, seed: int, say: Progress) -> Mapping[str, Chosen]:
-    chosen = {}
+def _fit(measured: Measured, used: Flags, plan: Plan, say: Progress) -> Mapping[str, Chosen]:
+    fits = {}
     for target in TARGETS:
-        table: Table = measured.table(target, used)
-        chosen[target] = choose(table, seed)
-        say(f"{target}: {chosen[target].candidate.name}, log loss {min(chosen[target].losses.values()):.3f}")
-    return chosen
+        fits[target] = chosen(target, measured.table(target, used), plan.seed, plan.output / "fits")
+        say(f"{target}: {fits[target].candidate.name}, log loss {min(fits[target].losses.values()):.3f}")
+    return fits
 
 
 def _scores(score: Score, measured: Measured, at: int) -> Sequence[float | None]:

@@ -13,6 +13,7 @@ from inference.findings import (
     Algorithm,
     Candidate,
     Finding,
+    Ground,
     KeySlice,
     LeftOut,
     MaskCrop,
@@ -25,6 +26,8 @@ from inference.findings import (
 )
 from inference.kept import load_reading, report_from_json, report_to_json, save_reading
 
+GROUND = Ground("calcified", 0.81, -0.2, (("calcium_share", 0.4, 1.5), ("diameter", 2.1, 0.1)), 0.05)
+
 
 def reading() -> Reading:
     voxels = np.random.default_rng(1).random((5, 7, 11)) > 0.5
@@ -35,7 +38,7 @@ def reading() -> Reading:
     )  # fmt: skip
     return Reading(
         series_instance_uid="1.2", modality="CT", status=Status.PARTIAL, reason=Reason("lungs_cut", "cut"),
-        nodules=(nodule, dataclasses.replace(nodule, number=3, confidence=0.5, calcified=True)), findings=None,
+        nodules=(nodule, dataclasses.replace(nodule, number=3, confidence=0.5, calcified=True, grounds=(GROUND,))), findings=None,
         algorithms=(Algorithm("detector", "hessian-dot", "1.0", "0" * 64, "demonstration"),),
         slices_read=("1.2.3", "1.2.4"), slices_left_out=(LeftOut("1.2.5", "twice"),), quality=("odd",), smallest_mm=4.0,
         candidates=(Candidate(1, (1.5, -2.25, 0.1), 120.1, 7.6, True),), seconds={"lungs": 1.25}, series_number="3",
