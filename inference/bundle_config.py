@@ -105,7 +105,7 @@ def _parts(folder: Path) -> Bundle:
     _run_imports(parser)
     before, after = (_enabled(parser, part) for part in ("preprocessing", "postprocessing"))
     world = _world(before, after)
-    parser["preprocessing"]["transforms"] = [t for t in before if _kind(t) not in _LOADERS]
+    parser["preprocessing"]["transforms"] = [_light(t) for t in before if _kind(t) not in _LOADERS]
     parser.parse()
     network, detector = parser.get_parsed_content("network"), parser.get_parsed_content("detector")
     parser.get_parsed_content("detector_ops")
@@ -152,6 +152,13 @@ def _enabled(parser: ConfigParser, part: str) -> list[dict[str, Any]]:
     ]
 
 
+def _light(transform: Mapping[str, Any]) -> dict[str, Any]:
+    """A transform as it is configured, but for resampling in float32 where MONAI's default is float64: half the memory, and
+    that grows with the chest."""
+    more = {"dtype": "$torch.float32"} if _kind(transform) == "Spacing" and "dtype" not in transform else {}
+    return {**transform, **more}
+
+
 def _kind(transform: Mapping[str, Any]) -> str:
     """The name of a transform without its module and its ending for dictionaries: `LoadImaged` is a `LoadImage`."""
     return re.sub("(Dict|D|d)$", "", str(transform["_target_"]).rpartition(".")[2])
@@ -172,7 +179,10 @@ def _world(before: Sequence[Mapping[str, Any]], after: Sequence[Mapping[str, Any
 
 
 def _weights(file: Path) -> Mapping[str, torch.Tensor]:
-    """The tensors of a checkpoint: either they alone, or under `model`."""
-    stored = torch.load(file, map_location="cpu", weights_only=True)
+    """The tensors of a checkpoint, either they alone or under `model`, without running any code of it."""
+    try:
+        stored = torch.load(file, map_location="cpu", weights_only=True)
+    except Exception as fault:
+        raise ModelRefused("the weights are no plain tensors", WEIGHTS, "only what runs no code is loaded") from fault
     tensors: Mapping[str, torch.Tensor] = stored.get("model", stored)
     return tensors
