@@ -15,7 +15,7 @@ from inference.findings import MaskCrop, Nodule
 from inference.grade import FeatureGrader, texture_of
 from inference.measure import measure_nodule
 from inference.scoring import TARGETS, Linear, Score, to_arrays
-from tests.unit.inference.balls import chest, all_lung
+from tests.unit.inference.balls import all_lung, chest
 
 N = len(NAMES)
 

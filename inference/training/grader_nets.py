@@ -1,0 +1,233 @@
+"""Networks that grade malignancy, to stand beside what ships: 3-D DenseNet121, 3-D ConvNeXt-Tiny and their mean, on the same folds.
+
+Each sees a cube at 1 mm around the node's own outline (around the point where there is none) and nothing of the readers but the label.
+Trained fold by fold with resuming; no weights of it ship.
+"""
+
+import json
+import time
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Final
+
+import numpy as np
+import numpy.typing as npt
+import torch
+from monai.networks.nets.densenet import DenseNet121
+from torch import nn
+from torch.nn import functional
+
+from inference.detect import resampled
+from inference.training.crops import Crop, load_native, patient_key
+from inference.training.grader_table import labels_of
+from inference.training.own_outlines import Outlined, ShippedOutlining, outline_crops
+from inference.training.plan import Plan, Progress, Trained
+
+ENSEMBLE: Final = "mean of both"
+_HU: Final = (-1000.0, 400.0)
+_FILL_HU: Final = -850.0
+
+Array = npt.NDArray[np.float32]
+
+
+@dataclass(frozen=True)
+class Recipe:
+    """How a network is trained; values of the plan's recipe replace these by name. `side`: of the cube, 1 mm a voxel (64 on
+    a GPU); `steps` of `batch` cubes; `rate` falls to zero along a cosine."""
+
+    side: int = 32
+    steps: int = 600
+    batch: int = 16
+    rate: float = 3e-4
+    weight_decay: float = 0.05
+    checkpoint_steps: int = 50
+
+
+class _Block(nn.Module):
+    """A block of ConvNeXt (Liu et al., CVPR 2022) in three dimensions."""
+
+    def __init__(self, width: int) -> None:
+        super().__init__()
+        self.depthwise = nn.Conv3d(width, width, 7, padding=3, groups=width)
+        self.norm = nn.LayerNorm(width)
+        self.widen = nn.Linear(width, 4 * width)
+        self.narrow = nn.Linear(4 * width, width)
+        self.scale = nn.Parameter(torch.full((width,), 1e-6))
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        """(n, width, k, j, i) to the same."""
+        y = self.norm(self.depthwise(x).movedim(1, -1))
+        y = self.scale * self.narrow(functional.gelu(self.widen(y)))
+        return x + y.movedim(-1, 1)
+
+
+class _Norm(nn.Module):
+    """LayerNorm over the channels."""
+
+    def __init__(self, width: int) -> None:
+        super().__init__()
+        self.norm = nn.LayerNorm(width)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        """(n, width, k, j, i) to the same."""
+        normed: torch.Tensor = self.norm(x.movedim(1, -1)).movedim(-1, 1)
+        return normed
+
+
+class ConvNeXt(nn.Module):
+    """ConvNeXt in three dimensions; Tiny is depths 3, 3, 9, 3 and widths 96 to 768. The stem halves (a cube of 32 is small)."""
+
+    def __init__(self, depths: Sequence[int] = (3, 3, 9, 3), widths: Sequence[int] = (96, 192, 384, 768)) -> None:
+        super().__init__()
+        layers: list[nn.Module] = [nn.Conv3d(1, widths[0], 2, stride=2), _Norm(widths[0])]
+        for stage, (depth, width) in enumerate(zip(depths, widths, strict=True)):
+            if stage:
+                layers += [_Norm(widths[stage - 1]), nn.Conv3d(widths[stage - 1], width, 2, stride=2)]
+            layers += [_Block(width) for _ in range(depth)]
+        self.features = nn.Sequential(*layers)
+        self.norm = nn.LayerNorm(widths[-1])
+        self.head = nn.Linear(widths[-1], 1)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        """(n, 1, side, side, side) to logits (n, 1)."""
+        logits: torch.Tensor = self.head(self.norm(self.features(x).mean(dim=(2, 3, 4))))
+        return logits
+
+
+NETWORKS: Final[Mapping[str, Callable[[], nn.Module]]] = {
+    "densenet121": lambda: DenseNet121(spatial_dims=3, in_channels=1, out_channels=1),
+    "convnext-tiny": ConvNeXt,
+}
+
+
+def cube(crop: Crop, outlined: Outlined, side: int) -> Array:
+    """The cube around the own outline's middle (the point where there is none), 0 to 1; beyond the crop, lung."""
+    at = outlined.prompt
+    if outlined.own is not None:
+        at = tuple(np.argwhere(outlined.own.voxels).mean(axis=0) + outlined.own.start)
+    fine = resampled(np.clip(outlined.hu, *_HU), crop.spacing_mm, 1.0)
+    shift = (np.array(at) - (np.array(outlined.hu.shape) - 1) / 2) * np.array(crop.spacing_mm)
+    middle = np.round((np.array(fine.shape) - 1) / 2 + shift).astype(int)
+    padded = np.pad(fine, side, constant_values=_FILL_HU)
+    start = middle + side - side // 2
+    taken = padded[tuple(slice(max(0, a), max(0, a) + side) for a in start)]
+    return np.asarray((taken - _HU[0]) / (_HU[1] - _HU[0]), np.float32)
+
+
+def train_fold(
+    name: str,
+    cubes: Array,
+    positive: npt.NDArray[np.bool_],
+    recipe: Recipe,
+    seed: int,
+    checkpoint: Path,
+    say: Progress,
+    ends: float | None = None,
+) -> nn.Module | None:
+    """A network trained on all of these cubes; None when the time is over before it was done (the checkpoint goes on).
+
+    Args:
+        cubes: (n, side, side, side).
+        ends: on the clock of time.monotonic.
+    """
+    torch.manual_seed(seed)
+    network = NETWORKS[name]()
+    optimiser = torch.optim.AdamW(network.parameters(), lr=recipe.rate, weight_decay=recipe.weight_decay)
+    schedule = torch.optim.lr_scheduler.CosineAnnealingLR(optimiser, recipe.steps)
+    first = 0
+    if checkpoint.exists():
+        kept: dict[str, Any] = torch.load(checkpoint, weights_only=True)
+        network.load_state_dict(kept["network"])
+        optimiser.load_state_dict(kept["optimiser"])
+        schedule.load_state_dict(kept["schedule"])
+        first = int(kept["step"])
+    network.train()
+    for step in range(first, recipe.steps):
+        values, labels = _batch(cubes, positive, recipe.batch, np.random.default_rng((seed, step)))
+        loss = functional.binary_cross_entropy_with_logits(network(values)[:, 0], labels)
+        optimiser.zero_grad()
+        loss.backward()  # type: ignore[no-untyped-call]
+        optimiser.step()
+        schedule.step()
+        over = ends is not None and time.monotonic() > ends
+        if (step + 1) % recipe.checkpoint_steps == 0 or over or step + 1 == recipe.steps:
+            say(f"{checkpoint.stem}: step {step + 1} of {recipe.steps}, loss {float(loss):.3f}")
+            _save(network, optimiser, schedule, step + 1, checkpoint)
+        if over and step + 1 < recipe.steps:
+            return None
+    return network.eval()
+
+
+def _batch(
+    cubes: Array, positive: npt.NDArray[np.bool_], count: int, draw: np.random.Generator
+) -> tuple[torch.Tensor, torch.Tensor]:
+    """As many of either class; flipped, slices turned, shifted by up to 2 mm, a little noise."""
+    yes, no = np.flatnonzero(positive), np.flatnonzero(~positive)
+    rows = np.concatenate([draw.choice(yes, count // 2), draw.choice(no, count - count // 2)])
+    values = []
+    for row in rows:
+        one = np.roll(cubes[row], tuple(int(s) for s in draw.integers(-2, 3, 3)), axis=(0, 1, 2))
+        one = one[tuple(slice(None, None, int(s)) for s in draw.choice((-1, 1), 3))]
+        one = one.swapaxes(1, 2) if draw.random() < 0.5 else one
+        values.append(one + draw.normal(0, 0.02, one.shape).astype(np.float32))
+    return torch.from_numpy(np.stack(values)[:, None]), torch.from_numpy(positive[rows].astype(np.float32))
+
+
+def _save(network: nn.Module, optimiser: Any, schedule: Any, step: int, file: Path) -> None:
+    beside = file.with_name(f".{file.name}")
+    state = {"network": network.state_dict(), "optimiser": optimiser.state_dict(), "schedule": schedule.state_dict()}
+    torch.save({**state, "step": step}, beside)
+    beside.replace(file)
+
+
+def scores_of(network: nn.Module, cubes: Array) -> npt.NDArray[np.float64]:
+    """Mean of the cube and its three mirror images, 0 to 1."""
+    said = []
+    with torch.no_grad():
+        for one in cubes:
+            views = np.stack([one, one[::-1], one[:, ::-1], one[:, :, ::-1]])[:, None]
+            said.append(float(torch.sigmoid(network(torch.from_numpy(views.copy()))).mean()))
+    return np.array(said)
+
+
+def train(plan: Plan, say: Progress) -> Trained:
+    """Both networks, fold by fold (or the plan's fold alone): `nets.json` of the output holds by network the score of each nodule,
+    from weights that never saw its patient."""
+    ends = None if plan.minutes_max is None else time.monotonic() + 60 * plan.minutes_max
+    recipe = Recipe(**{name: v for name, v in plan.recipe.items() if name in Recipe.__dataclass_fields__})
+    plan.output.mkdir(parents=True, exist_ok=True)
+    crops = load_native(plan.data, {patient_key(patient) for patient in plan.held_out})
+    labels = labels_of(crops, "malignancy")
+    crops = [crop for crop, label in zip(crops, labels, strict=True) if np.isfinite(label)]
+    positive = labels[np.isfinite(labels)] > 0
+    outlining = ShippedOutlining(str(plan.recipe.get("detector", "hessian-dot")))
+    outlined = outline_crops(crops, outlining, plan.output / "outlines", 0, say)
+    cubes = np.stack([cube(crop, outlined[crop.key], recipe.side) for crop in crops])
+    folds = np.array([crop.fold for crop in crops])
+    file = plan.output / "nets.json"
+    said: dict[str, dict[str, float]] = json.loads(file.read_text(encoding="utf-8")) if file.exists() else {}
+    for fold in sorted(set(folds.tolist())) if plan.fold is None else [plan.fold]:
+        out = np.flatnonzero(folds == fold)
+        for name in NETWORKS:
+            if all(crops[at].key in said.get(name, {}) for at in out.tolist()):
+                continue
+            inside = folds != fold
+            network = train_fold(
+                name, cubes[inside], positive[inside], recipe, plan.seed, plan.output / f"{name}-{fold}.pt", say, ends
+            )
+            if network is None:
+                return Trained(finished=False, weights=None, card=None, metrics={"scores": said})
+            scores = scores_of(network, cubes[out])
+            said.setdefault(name, {}).update(
+                {crops[at].key: round(float(s), 6) for at, s in zip(out.tolist(), scores, strict=True)}
+            )
+            file.write_text(json.dumps(said), encoding="utf-8")
+    return Trained(finished=True, weights=None, card=None, metrics={"scores": said})
+
+
+def with_mean(said: Mapping[str, Mapping[str, float]]) -> Mapping[str, Mapping[str, float]]:
+    """The networks' scores and their mean, of the nodules that all have graded."""
+    common = set.intersection(*(set(each) for each in said.values())) if said else set()
+    means = {key: float(np.mean([each[key] for each in said.values()])) for key in sorted(common)}
+    return {**said, ENSEMBLE: means} if len(said) > 1 else dict(said)

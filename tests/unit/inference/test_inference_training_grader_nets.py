@@ -1,0 +1,85 @@
+"""Networks that stand beside the shipped grader, and where they look."""
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from torch import nn
+
+from inference.training import grader_nets
+from inference.training.gradcam import grad_cam
+from inference.training.grader_nets import ENSEMBLE, ConvNeXt, Recipe, scores_of, train_fold, with_mean
+
+SMALL = Recipe(side=8, steps=30, batch=8, rate=1e-2, checkpoint_steps=10)
+
+
+class Small(nn.Module):
+    """The brightness of a cube."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.conv = nn.Conv3d(1, 4, 3, padding=1)
+        self.head = nn.Linear(4, 1)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        return self.head(torch.relu(self.conv(x)).mean(dim=(2, 3, 4)))
+
+
+@pytest.fixture
+def small(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(grader_nets, "NETWORKS", {"small": Small})
+
+
+def cubes() -> tuple[np.ndarray, np.ndarray]:
+    draw = np.random.default_rng(1)
+    positive = np.arange(40) % 2 == 0
+    return (draw.random((40, 8, 8, 8)) * 0.2 + 0.6 * positive[:, None, None, None]).astype(np.float32), positive
+
+
+def test_convnext_tiny_has_its_size_and_one_output() -> None:
+    network = ConvNeXt()
+    assert 25e6 < sum(p.numel() for p in network.parameters()) < 40e6
+    narrow = ConvNeXt((1, 1, 1, 1), (4, 8, 8, 8))
+    assert narrow(torch.zeros(2, 1, 32, 32, 32)).shape == (2, 1)
+
+
+def test_a_network_learns_and_an_interrupted_training_ends_as_a_whole_one(small: None, tmp_path: Path) -> None:
+    values, positive = cubes()
+    whole = train_fold("small", values, positive, SMALL, 1, tmp_path / "whole.pt", lambda line: None)
+    broken = train_fold("small", values, positive, SMALL, 1, tmp_path / "broken.pt", lambda line: None, ends=0.0)
+    assert broken is None
+    again = None
+    for _ in range(40):
+        again = train_fold("small", values, positive, SMALL, 1, tmp_path / "broken.pt", lambda line: None, ends=0.0)
+        if again is not None:
+            break
+    assert whole is not None
+    assert again is not None
+    scores = scores_of(whole, values)
+    assert scores[positive].min() > scores[~positive].max()
+    assert scores_of(again, values) == pytest.approx(scores, abs=1e-5)
+
+
+def test_the_mean_is_of_nodules_that_both_have_graded() -> None:
+    both = with_mean({"a": {"x": 0.2, "y": 0.4}, "b": {"x": 0.6}})
+    assert both[ENSEMBLE] == {"x": pytest.approx(0.4)}
+    assert with_mean({}) == {}
+
+
+def test_grad_cam_is_bright_where_the_output_comes_from() -> None:
+    network = Small()
+    with torch.no_grad():
+        network.conv.weight.fill_(1 / 27)
+        network.conv.bias.zero_()
+        network.head.weight.fill_(1.0)
+    x = torch.zeros(1, 1, 12, 12, 12)
+    x[..., 2:5, 7:10, 3:6] = 1
+    heat = grad_cam(network, network.conv, x)
+    assert heat.shape == (12, 12, 12)
+    assert heat.max() == pytest.approx(1)
+    assert tuple(np.unravel_index(heat.argmax(), heat.shape)) == (3, 8, 4)
+    assert heat[9:, :4, 8:].max() == 0
+    with torch.no_grad():
+        network.head.weight.fill_(-1.0)
+    assert grad_cam(network, network.conv, x).max() == 0  # what lowers the output is not shown
