@@ -44,6 +44,7 @@ accept-a: env-dev
 
 bench: env-dev
 	@$(BIN)/python -m benches.receive
+	@$(BIN)/python -m benches.reading
 
 docs: env-dev
 	$(BIN)/python -m tools.docs
