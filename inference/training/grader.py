@@ -18,7 +18,7 @@ from safetensors.numpy import save_file
 from inference.scoring import TARGETS, Score, to_arrays
 from inference.training.crops import load_native, patient_key
 from inference.training.grader_kept import chosen
-from inference.training.grader_models import Chosen, Flags, linear
+from inference.training.grader_models import CANDIDATES, Chosen, Flags, linear
 from inference.training.grader_table import Measured, labels_of, measure_crops
 from inference.training.own_outlines import ShippedOutlining
 from inference.training.patients import patients_file, write_patients
@@ -114,7 +114,6 @@ def cross_fit(plan: Plan, say: Progress) -> Sequence[CrossFitted]:
     rows: list[CrossFitted] = []
     for fold in sorted(set(folds)):
         inside = folds != fold
-        say(f"fold {int(fold)}: {int((~inside).sum())} nodules left out")
         fits = _fit(measured, inside, plan, say)
         readers = chosen(
             "malignancy",
@@ -122,6 +121,7 @@ def cross_fit(plan: Plan, say: Progress) -> Sequence[CrossFitted]:
             plan.seed,
             plan.output / "fits",
             _FOURTEEN_CANDIDATES,
+            say,
         ).score
         labels = labels_of(measured.crops, "malignancy")[inside]
         prior = float(np.nanmean(labels))
@@ -154,11 +154,10 @@ def _measured(plan: Plan, say: Progress) -> Measured:
 
 
 def _fit(measured: Measured, used: Flags, plan: Plan, say: Progress) -> Mapping[str, Chosen]:
-    fits = {}
-    for target in TARGETS:
-        fits[target] = chosen(target, measured.table(target, used), plan.seed, plan.output / "fits")
-        say(f"{target}: {fits[target].candidate.name}, log loss {min(fits[target].losses.values()):.3f}")
-    return fits
+    folder = plan.output / "fits"
+    return {
+        target: chosen(target, measured.table(target, used), plan.seed, folder, CANDIDATES, say) for target in TARGETS
+    }
 
 
 def _scores(score: Score, measured: Measured, at: int) -> Sequence[float | None]:

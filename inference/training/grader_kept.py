@@ -11,11 +11,14 @@ from pathlib import Path
 import numpy as np
 
 from inference.scoring import score_of, to_arrays
-from inference.training.grader_models import CANDIDATES, Candidate, Chosen, Table, choose
+from inference.training.grader_models import Candidate, Chosen, Table, choose
+from inference.training.plan import Progress
 
 
-def chosen(target: str, table: Table, seed: int, folder: Path, candidates: Sequence[Candidate] = CANDIDATES) -> Chosen:
-    """`choose`, made once."""
+def chosen(
+    target: str, table: Table, seed: int, folder: Path, candidates: Sequence[Candidate], say: Progress
+) -> Chosen:
+    """`choose`, made once, and only then said."""
     kept = folder / f"{target}-{_digest(table, seed, candidates)}.npz"
     if kept.exists():
         with np.load(kept) as arrays:
@@ -29,6 +32,7 @@ def chosen(target: str, table: Table, seed: int, folder: Path, candidates: Seque
     beside = kept.with_name(f".{kept.name}")
     np.savez(beside, said=np.frombuffer(said.encode(), np.uint8), **to_arrays({target: fresh.score}))
     beside.replace(kept)
+    say(f"{target}: {fresh.candidate.name}, log loss {min(fresh.losses.values()):.3f}")
     return fresh
 
 

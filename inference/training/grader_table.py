@@ -5,8 +5,9 @@ from them.
 """
 
 import hashlib
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Final
 
@@ -88,33 +89,56 @@ def _label(ratings: Mapping[str, float], target: str) -> float:
 
 
 def measure_crops(crops: Sequence[Crop], outlining: Outlining, folder: Path, say: Progress) -> Measured:
-    """Outline and measure; kept in `folder`, so the next time is quick."""
+    """Outline and measure; kept in `folder`, so the next time is quick, and nothing is said of what was kept."""
     code = hashlib.sha256(Path(measure_features.__code__.co_filename).read_bytes()).hexdigest()[:8]
     who = hashlib.sha256("".join(crop.key for crop in crops).encode()).hexdigest()[:8]
-    kept = folder / f"features-{outlining.stamp}-{code}-{who}.npz"
+    stamp = f"{code}-{who}"
+    points = []
+    for point in range(POINTS):
+        kept = folder / f"point{point}-{outlining.stamp}-{stamp}.npz"
+        points.append(_once(kept, partial(_own, crops, outlining, folder / "outlines", point, say), say))
+    readers = _once(folder / f"readers-{stamp}.npz", partial(_readers, crops), say)
+    return Measured(
+        crops,
+        np.stack([one["features"] for one in points]),
+        readers["features"],
+        np.stack([one["dice"] for one in points]),
+    )
+
+
+def _once(kept: Path, make: Callable[[], Mapping[str, Numbers]], say: Progress) -> Mapping[str, Numbers]:
+    """Arrays from a file, made (and only then said) where there is none; a file of the name is whole."""
     if kept.exists():
         with np.load(kept) as arrays:
-            return Measured(crops, arrays["own"], arrays["readers"], arrays["dice"])
-    own = np.full((POINTS, len(crops), len(NAMES)), np.nan)
-    dice = np.zeros((POINTS, len(crops)))
-    for point in range(POINTS):
-        outlined = outline_crops(crops, outlining, folder / "outlines", point, say)
-        for at, crop in enumerate(crops):
-            one = outlined[crop.key]
-            dice[point, at] = one.dice
-            features = None if one.own is None else measure_features(one.hu, one.own, crop.spacing_mm)
-            if features is not None:
-                own[point, at] = features
-        say(f"features of point {point}: {int(np.isfinite(own[point, :, 0]).sum())} of {len(crops)} nodules")
-    readers = np.full((len(crops), len(NAMES)), np.nan)
-    for at, crop in enumerate(crops):
-        features = measure_features(crop.hu, readers_mask(crop), crop.spacing_mm)
-        if features is not None:
-            readers[at] = features
+            return dict(arrays)
+    made = make()
     beside = kept.with_name(f".{kept.name}")
-    np.savez_compressed(beside, own=own, readers=readers, dice=dice)
+    np.savez_compressed(beside, **made)
     beside.replace(kept)
-    return Measured(crops, own, readers, dice)
+    say(
+        f"{kept.stem.split('-')[0]}: {int(np.isfinite(made['features'][:, 0]).sum())} of {len(made['features'])} nodules measured"
+    )
+    return made
+
+
+def _own(crops: Sequence[Crop], outlining: Outlining, folder: Path, point: int, say: Progress) -> Mapping[str, Numbers]:
+    outlined = outline_crops(crops, outlining, folder, point, say)
+    features = np.full((len(crops), len(NAMES)), np.nan)
+    for at, crop in enumerate(crops):
+        one = outlined[crop.key]
+        said = None if one.own is None else measure_features(one.hu, one.own, crop.spacing_mm)
+        if said is not None:
+            features[at] = said
+    return {"features": features, "dice": np.array([outlined[crop.key].dice for crop in crops])}
+
+
+def _readers(crops: Sequence[Crop]) -> Mapping[str, Numbers]:
+    features = np.full((len(crops), len(NAMES)), np.nan)
+    for at, crop in enumerate(crops):
+        said = measure_features(crop.hu, readers_mask(crop), crop.spacing_mm)
+        if said is not None:
+            features[at] = said
+    return {"features": features}
 
 
 def readers_mask(crop: Crop) -> MaskCrop:

@@ -28,6 +28,7 @@ _CONTINUED_MM: Final = 15.0  # as far as the outliner looks along k from the mid
 _AIR_HU_MAX: Final = -400.0
 _CLOSING_MM: Final = 10.0
 _NEAR_MM: Final = 6.0  # a filter's answer this near to the point is about it
+_SAID_EVERY: Final = 100  # new outlines
 _SIZE_MM_USUAL: Final = 8.0  # where the filter has no answer near the point
 
 
@@ -83,10 +84,14 @@ def outline_crops(
     """The own outline of every crop, by key; made once and kept in the folder `cache`."""
     cache.mkdir(parents=True, exist_ok=True)
     outlined: dict[str, Outlined] = {}
-    for done, crop in enumerate(crops):
-        outlined[crop.key] = _outlined(crop, outlining, cache / f"{crop.key}-{outlining.stamp}-{seed}.npz", seed)
-        if (done + 1) % 100 == 0:
-            say(f"outlines {done + 1} of {len(crops)}, point {seed}")
+    fresh = 0
+    for crop in crops:
+        kept = cache / f"{crop.key}-{outlining.stamp}-{seed}.npz"
+        fresh += not kept.exists()
+        outlined[crop.key] = _outlined(crop, outlining, kept, seed)
+        if fresh >= _SAID_EVERY:
+            say(f"outlines {len(outlined)} of {len(crops)}, point {seed}")
+            fresh = 0
     return outlined
 
 
