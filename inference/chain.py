@@ -30,6 +30,7 @@ _METHODS: Final[Mapping[tuple[str, str], _Method]] = {
     ("detector", "monai-bundle"): _Method("inference.bundle", "BundleDetector", on_device=True),
     ("outliner", "seeded-threshold"): _Method("inference.outline", "SeededOutliner"),
     ("outliner", "unet"): _Method("inference.outline_net", "NetOutliner", on_device=True),
+    ("grader", "features"): _Method("inference.grade", "FeatureGrader"),
 }
 
 

@@ -20,7 +20,7 @@ from inference.training.crops import load_native, patient_key
 from inference.training.grader_kept import chosen
 from inference.training.grader_models import CANDIDATES, Chosen, Flags, linear
 from inference.training.grader_table import Measured, labels_of, measure_crops
-from inference.training.own_outlines import ShippedOutlining
+from inference.training.own_outlines import FoldsOutlining, OutlinerOutlining, ShippedOutlining
 from inference.training.patients import patients_file, write_patients
 from inference.training.plan import Plan, Progress, Trained
 
@@ -149,8 +149,16 @@ def _measured(plan: Plan, say: Progress) -> Measured:
     plan.output.mkdir(parents=True, exist_ok=True)
     held_out = {patient_key(patient) for patient in plan.held_out}
     crops = load_native(plan.data, held_out)
-    outlining = ShippedOutlining(str(plan.recipe.get("detector", "hessian-dot")))
-    return measure_crops(crops, outlining, plan.output, say)
+    return measure_crops(crops, outlining_of(plan), plan.output, say)
+
+
+def outlining_of(plan: Plan) -> OutlinerOutlining:
+    """Who outlines: the outliner of the recipe's `detector`, or, with `outliner` and `outliner_folds` (a folder), the weights of
+    each fold."""
+    folds = plan.recipe.get("outliner_folds")
+    if folds:
+        return FoldsOutlining(str(plan.recipe["outliner"]), Path(str(folds)))
+    return ShippedOutlining(str(plan.recipe.get("detector", "hessian-dot")))
 
 
 def _fit(measured: Measured, used: Flags, plan: Plan, say: Progress) -> Mapping[str, Chosen]:

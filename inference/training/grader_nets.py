@@ -20,8 +20,9 @@ from torch.nn import functional
 
 from inference.detect import resampled
 from inference.training.crops import Crop, load_native, patient_key
+from inference.training.grader import outlining_of
 from inference.training.grader_table import labels_of
-from inference.training.own_outlines import Outlined, ShippedOutlining, outline_crops
+from inference.training.own_outlines import Outlined, outline_crops
 from inference.training.plan import Plan, Progress, Trained
 
 ENSEMBLE: Final = "mean of both"
@@ -201,8 +202,7 @@ def train(plan: Plan, say: Progress) -> Trained:
     labels = labels_of(crops, "malignancy")
     crops = [crop for crop, label in zip(crops, labels, strict=True) if np.isfinite(label)]
     positive = labels[np.isfinite(labels)] > 0
-    outlining = ShippedOutlining(str(plan.recipe.get("detector", "hessian-dot")))
-    outlined = outline_crops(crops, outlining, plan.output / "outlines", 0, say)
+    outlined = outline_crops(crops, outlining_of(plan), plan.output / "outlines", 0, say)
     cubes = np.stack([cube(crop, outlined[crop.key], recipe.side) for crop in crops])
     folds = np.array([crop.fold for crop in crops])
     file = plan.output / "nets.json"

@@ -6,7 +6,7 @@ continued there with their end slices, always by the same length: the crop's sha
 """
 
 import hashlib
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Final, Protocol
@@ -15,10 +15,13 @@ import numpy as np
 import numpy.typing as npt
 import scipy.ndimage as ndi
 
-from inference.chain import build_chain
+from config.catalogue import find_entry
+from inference.chain import build_chain, build_part
+from inference.device import choose_device
+from inference.errors import NoSuchData
 from inference.findings import MaskCrop, Point
 from inference.lungs import RIGHT, Lungs
-from inference.reader import Spot
+from inference.reader import Outliner, Spot
 from inference.training.crops import Crop, volume_of
 from inference.training.plan import Progress
 
@@ -28,6 +31,7 @@ _CONTINUED_MM: Final = 15.0  # as far as the outliner looks along k from the mid
 _AIR_HU_MAX: Final = -400.0
 _CLOSING_MM: Final = 10.0
 _NEAR_MM: Final = 6.0  # a filter's answer this near to the point is about it
+_ANY_FOLD: Final = -1
 _SAID_EVERY: Final = 100  # new outlines
 _SIZE_MM_USUAL: Final = 8.0  # where the filter has no answer near the point
 
@@ -115,14 +119,20 @@ def _outlined(crop: Crop, outlining: Outlining, kept: Path, seed: int) -> Outlin
     return Outlined(hu, truth, own, prompt)
 
 
-class ShippedOutlining:
-    """The outliner of a detector's catalogue entry, with the size that the shipped dot filter sees at the point."""
+class OutlinerOutlining:
+    """Outliners as a reading uses them, with the size that the shipped dot filter sees at the point.
 
-    def __init__(self, detector: str) -> None:
-        self._outliner = build_chain(detector, "cpu").outliner
+    `by_fold`: the outliner for the crops of a fold, made without the patients of that fold; -1 for all others.
+    """
+
+    def __init__(self, by_fold: Mapping[int, Outliner]) -> None:
+        self._by_fold = by_fold
         self._filter = build_chain(FILTER, "cpu").detector
-        self.name = self._outliner.algorithm.name
-        self.stamp = f"{self._filter.algorithm.sha256[:8]}-{self._outliner.algorithm.sha256[:8]}"
+        made = {o.algorithm.sha256 for o in by_fold.values()}
+        outliners = (
+            next(iter(made)) if len(made) == 1 else _together(f"{f}{o.algorithm.sha256}" for f, o in by_fold.items())
+        )
+        self.stamp = f"{self._filter.algorithm.sha256[:8]}-{outliners[:8]}"
 
     def mask(self, crop: Crop, hu: npt.NDArray[np.int16], prompt: Point) -> MaskCrop | None:
         """See Outlining."""
@@ -133,7 +143,41 @@ class ShippedOutlining:
         near = [s for s in spots if np.linalg.norm((s.centre - at) * spacing) <= max(_NEAR_MM, s.scale_mm / 2)]
         strongest = max(near, key=lambda s: s.response, default=None)
         spot = Spot(prompt, strongest.response, strongest.scale_mm) if strongest else Spot(prompt, 0.0, _SIZE_MM_USUAL)
-        return self._outliner.outline(volume, lungs, [spot], _silent)[0]
+        outliner = self._by_fold[crop.fold if crop.fold in self._by_fold else _ANY_FOLD]
+        return outliner.outline(volume, lungs, [spot], _silent)[0]
+
+
+class ShippedOutlining(OutlinerOutlining):
+    """The outliner of a detector's catalogue entry. Only for one that learned nothing from the crops."""
+
+    def __init__(self, detector: str) -> None:
+        super().__init__({_ANY_FOLD: build_chain(detector, "cpu").outliner})
+
+
+class FoldsOutlining(OutlinerOutlining):
+    """An outliner that learned from the crops: each crop by the weights of its own fold, `<entry>.<fold>.safetensors` in a
+    folder, which never saw its patient.
+
+    Args:
+        entry: of the catalogue, whose parameters the weights are used with.
+    Raises:
+        NoSuchData: the folder holds no weights of this name.
+    """
+
+    def __init__(self, entry: str, folder: Path) -> None:
+        base = find_entry(entry, "outliner")
+        by_fold: dict[int, Outliner] = {}
+        for file in sorted(folder.glob(f"{entry}.[0-9].safetensors")):
+            digest = hashlib.sha256(file.read_bytes()).hexdigest()
+            fold = base.model_copy(update={"folder": folder, "weights": file.name, "sha256": digest})
+            by_fold[int(file.name.split(".")[-2])] = build_part(fold, choose_device("cpu"))
+        if not by_fold:
+            raise NoSuchData(f"no weights {entry}.<fold>.safetensors", str(folder), "train the outliner's folds first")
+        super().__init__(by_fold)
+
+
+def _together(texts: Iterable[str]) -> str:
+    return hashlib.sha256("".join(sorted(texts)).encode()).hexdigest()
 
 
 def _lungs(hu: npt.NDArray[np.int16], spacing_mm: Sequence[float], prompt: Sequence[float]) -> Lungs:
