@@ -35,6 +35,7 @@ def made(turned: str, shape: tuple[int, int, int] = (5, 6, 7)) -> Volume:
     return volume_of(np.random.default_rng(2).integers(-1000, 400, shape).astype(np.int16), affine)
 
 
+@pytest.mark.filterwarnings("ignore:monai.transforms.spatial.dictionary Orientationd:FutureWarning")
 @pytest.mark.parametrize("turned", TURNS)
 @pytest.mark.parametrize("axes", ["RAS", "LPS", "SAL"])
 def test_an_image_is_what_monai_loads_from_a_file_of_the_same_volume(tmp_path: Path, turned: str, axes: str) -> None:
