@@ -9,6 +9,8 @@ from typing import Final
 import numpy as np
 import numpy.typing as npt
 
+from inference.evaluation.intervals import Statistic
+
 BINS: Final = 10
 
 
@@ -26,7 +28,7 @@ class Bin:
 def reliability(positive: npt.NDArray[np.bool_], score: npt.NDArray[np.float64], bins: int = BINS) -> tuple[Bin, ...]:
     """Bins of equal width; those without a case are left out."""
     edges = np.linspace(0.0, 1.0, bins + 1)
-    place = np.clip(np.searchsorted(edges, score, side="left") - 1, 0, bins - 1)
+    place = _places(score, bins)
     return tuple(
         Bin(
             float(edges[b]),
@@ -40,6 +42,11 @@ def reliability(positive: npt.NDArray[np.bool_], score: npt.NDArray[np.float64],
     )
 
 
+def _places(score: npt.NDArray[np.float64], bins: int) -> npt.NDArray[np.intp]:
+    """The bin of each score."""
+    return np.clip(np.searchsorted(np.linspace(0.0, 1.0, bins + 1), score, side="left") - 1, 0, bins - 1)
+
+
 def expected_calibration_error(
     positive: npt.NDArray[np.bool_], score: npt.NDArray[np.float64], bins: int = BINS
 ) -> float:
@@ -48,6 +55,15 @@ def expected_calibration_error(
     if not len(score):
         return float("nan")
     return sum(b.n * abs(b.mean_score - b.share_positive) for b in reliability(positive, score, bins)) / len(score)
+
+
+def calibration_error_of(
+    positive: npt.NDArray[np.bool_], score: npt.NDArray[np.float64], bins: int = BINS
+) -> Statistic:
+    """The same of weighted cases, for the bootstrap."""
+    inside = (_places(score, bins)[:, None] == np.arange(bins)).astype(np.float64)
+    rise = inside * (score - positive)[:, None]
+    return lambda weights: np.abs(weights @ rise).sum(axis=1) / weights.sum(axis=1)
 
 
 def brier(positive: npt.NDArray[np.bool_], score: npt.NDArray[np.float64]) -> float:

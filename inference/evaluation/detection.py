@@ -184,9 +184,9 @@ def froc_metrics(cases: Sequence[ScanCase]) -> dict[str, Any]:
     if len(scans) < CPM_SCANS_MIN:
         return figures
 
-    def drawn_cpm(drawn: npt.NDArray[np.intp]) -> float:
-        again = _curve([scans[n] for n in drawn])
-        return again.cpm() if again is not None else float("nan")
+    def drawn_cpm(weights: npt.NDArray[np.float64]) -> npt.NDArray[np.float64]:
+        curves = (_curve([scan for scan, n in zip(scans, row, strict=True) for _ in range(int(n))]) for row in weights)
+        return np.array([np.nan if again is None else again.cpm() for again in curves])
 
     interval = bootstrap(drawn_cpm, [case.patient for case in used], rounds=1000)
     figures |= {"cpm": rounded(curve.cpm()) if interval else None, "cpm_ci": rounded_ci(interval)}

@@ -10,16 +10,20 @@ from typing import Final
 
 import numpy as np
 
+from config.catalogue import Entry
 from inference.chain import build_part
 from inference.device import choose_device
+from inference.errors import NoSuchData
 from inference.evaluation.grader_pages import body_of
 from inference.evaluation.grading import Graded, grading_metrics
 from inference.evaluation.report import Written, write
-from inference.evaluation.request import IN_SAMPLE, Request, described, in_sample, need_column
+from inference.evaluation.request import IN_SAMPLE, Request, described, fold_entry, in_sample, need_column
 from inference.evaluation.strata import size_group, slice_group, texture_class
+from inference.grade import texture_of
 from inference.lungs import RIGHT, Lungs
 from inference.measure import measure_nodule
 from inference.reader import Grader
+from inference.stored import weights_file
 from inference.training.crops import Crop, load_native, volume_of
 from inference.training.grader import CrossFitted, cross_fit
 from inference.training.outliner_samples import diameter_mm
@@ -40,15 +44,15 @@ def evaluate(request: Request, say: Progress) -> Written:
     need_column(request)
     crops = load_native(request.data)
     by_key = {crop.key: crop for crop in crops}
+    chain = request.entries()
     seen = 0
     if request.folds:
-        rows = _cross_fit(request, say)
+        rows = _cross_fit(request, chain["outliner"], crops, say)
         cases = [_crossed(row, by_key[row.key]) for row in rows]
         figures = grading_metrics(cases, None)
         figures["malignancy"]["thresholds"] = {str(row.fold): round(row.thresholds["malignancy"], 4) for row in rows}
-        entries: list[dict[str, str]] = []
+        entries = described(chain[task] for task in ("outliner", "grader") if task in chain)
     else:
-        chain = request.entries()
         used = [chain["outliner"], chain["grader"]]
         seen = in_sample(request, used, {crop.patient for crop in crops})
         grader: Grader = build_part(chain["grader"], choose_device(request.device))
@@ -61,15 +65,25 @@ def evaluate(request: Request, say: Progress) -> Written:
     return write(request, figures, entries, seen, stamp, lambda: body_of(figures, cases, by_key, stamp))
 
 
-def _cross_fit(request: Request, say: Progress) -> Sequence[CrossFitted]:
+def _cross_fit(request: Request, outliner: Entry, crops: Sequence[Crop], say: Progress) -> Sequence[CrossFitted]:
+    """The training's cross-fit; an outliner that has learned outlines each fold with weights that never saw it."""
+    recipe = {"detector": request.detector}
+    if outliner.weights:
+        folders = set()
+        for fold in sorted({crop.fold for crop in crops}):
+            members = {crop.patient for crop in crops if crop.fold == fold}
+            folders.add(weights_file(fold_entry(request, outliner, fold, members, say)).parent)
+        if len(folders) != 1:
+            raise NoSuchData("weights of folds lie in several folders", outliner.name, "put them into one")
+        recipe |= {"outliner": outliner.name, "outliner_folds": str(folders.pop())}
     plan = Plan(
         task="grader",
         data=request.data,
-        output=request.output / "folds",
+        output=request.output / "folds" / "grader",
         minutes_max=None,
         seed=request.seed,
         folds=request.folds,
-        recipe={"detector": request.detector},
+        recipe=recipe,
     )
     return cross_fit(plan, say)
 
@@ -86,9 +100,8 @@ def _crossed(row: CrossFitted, crop: Crop) -> Graded:
     """What the models of a fold said of a nodule that they never saw."""
     score = {target: scores[POINT] for target, scores in row.scores.items()}
     called = {t: None if s is None else s >= row.thresholds[t] for t, s in score.items()}
-    texture = None
-    if called["non_solid"] is not None:
-        texture = "non-solid" if called["non_solid"] else "part-solid" if called["not_solid"] else "solid"
+    not_solid, non_solid = called["not_solid"], called["non_solid"]
+    texture = None if not_solid is None or non_solid is None else texture_of(not_solid, non_solid)
     return Graded(
         key=row.key,
         patient=row.patient,

@@ -6,16 +6,16 @@ No class under 15: its figures are None. A nodule without a grade (no outline) i
 nothing.
 """
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Final
 
 import numpy as np
 import numpy.typing as npt
 
-from inference.evaluation.calibration import brier, expected_calibration_error, reliability
-from inference.evaluation.intervals import CLASS_MIN, Interval, bootstrap, rounded, rounded_ci, share
-from inference.evaluation.ranking import auc, confusion, matched_pairs, paired_auc
+from inference.evaluation.calibration import brier, calibration_error_of, expected_calibration_error, reliability
+from inference.evaluation.intervals import CLASS_MIN, Interval, bootstrap, mean_of, rounded, rounded_ci, share
+from inference.evaluation.ranking import auc, auc_of, confusion, f1_of, matched_pairs, paired_auc, paired_auc_of
 from inference.evaluation.strata import by_group, texture_class
 
 MID_SIZES_MM: Final = (5.0, 15.0)
@@ -136,7 +136,7 @@ def _auc(cases: Sequence[Graded], positive: Flags, score: Scores, places: npt.ND
     n_positive = int(flags.sum())
     figure: dict[str, Any] = {"auc": None, "auc_ci": None, "n": len(places), "n_positive": n_positive}
     if min(n_positive, len(places) - n_positive) >= CLASS_MIN:
-        interval = bootstrap(lambda drawn: auc(flags[drawn], values[drawn]), [cases[n].patient for n in places])
+        interval = bootstrap(auc_of(flags, values), [cases[n].patient for n in places])
         if interval is not None:
             figure |= {"auc": rounded(auc(flags, values)), "auc_ci": rounded_ci(interval)}
     return figure
@@ -145,7 +145,7 @@ def _auc(cases: Sequence[Graded], positive: Flags, score: Scores, places: npt.ND
 def _matched(
     cases: Sequence[Graded], positive: Flags, negative: Flags, score: Scores, diameter: Scores
 ) -> dict[str, Any]:
-    """Pairs are made once; the bootstrap draws patients, and a pair counts as often as both of its patients were drawn."""
+    """Pairs are made once; see `paired_auc_of`."""
     used = np.flatnonzero(positive | negative)
     pairs = matched_pairs(positive[used], diameter[used], PAIR_APART_MM_MAX)
     figure: dict[str, Any] = {
@@ -155,20 +155,10 @@ def _matched(
     }
     if len(pairs) < CLASS_MIN:
         return figure
-    pairs = used[pairs]
-    ahead = score[pairs[:, 0]] - score[pairs[:, 1]]
-    value = (ahead > 0) + 0.5 * (ahead == 0)
-    names, patient = np.unique([case.patient for case in cases], return_inverse=True)
-
-    def drawn_share(drawn: npt.NDArray[np.intp]) -> float:
-        times = np.bincount(drawn, minlength=len(names))
-        weight = times[patient[pairs[:, 0]]] * times[patient[pairs[:, 1]]]
-        return float((weight * value).sum() / weight.sum()) if weight.any() else float("nan")
-
-    interval = bootstrap(drawn_share, [str(name) for name in names])
+    interval = bootstrap(paired_auc_of(score, used[pairs]), [case.patient for case in cases])
     if interval is not None:
         figure |= {
-            "auc_size_matched": rounded(paired_auc(score, pairs)),
+            "auc_size_matched": rounded(paired_auc(score, used[pairs])),
             "auc_size_matched_ci": rounded_ci(interval),
         }
     return figure
@@ -190,9 +180,7 @@ def _rates(positive: Flags, called: Flags, cases: Sequence[Graded]) -> dict[str,
         figures |= {name: value, f"{name}_ci": interval, f"{name}_n": whole}
     interval_f1: Interval | None = None
     if enough:
-        interval_f1 = bootstrap(
-            lambda drawn: confusion(positive[drawn], called[drawn]).f1, [case.patient for case in cases]
-        )
+        interval_f1 = bootstrap(f1_of(positive, called), [case.patient for case in cases])
         figures["confusion"] = [
             [counts.true_negative, counts.false_positive],
             [counts.false_negative, counts.true_positive],
@@ -213,10 +201,13 @@ def _calibration(positive: Flags, score: Scores, cases: Sequence[Graded]) -> dic
     if min(int(positive.sum()), int((~positive).sum())) < CLASS_MIN or (score.min() < 0 or score.max() > 1):
         return figures
     patients = [case.patient for case in cases]
-    measures: dict[str, Callable[[Flags, Scores], float]] = {"ece": expected_calibration_error, "brier": brier}
-    for name, measure in measures.items():
-        interval = bootstrap(_measured(measure, positive, score), patients)
-        figures |= {name: rounded(measure(positive, score)) if interval else None, f"{name}_ci": rounded_ci(interval)}
+    squares = (score - positive) ** 2
+    for name, value, statistic in (
+        ("ece", expected_calibration_error(positive, score), calibration_error_of(positive, score)),
+        ("brier", brier(positive, score), mean_of(squares)),
+    ):
+        interval = bootstrap(statistic, patients)
+        figures |= {name: rounded(value) if interval else None, f"{name}_ci": rounded_ci(interval)}
     figures["bins"] = [
         {
             "low": b.low,
@@ -228,12 +219,6 @@ def _calibration(positive: Flags, score: Scores, cases: Sequence[Graded]) -> dic
         for b in reliability(positive, score)
     ]
     return figures
-
-
-def _measured(
-    measure: Callable[[Flags, Scores], float], positive: Flags, score: Scores
-) -> Callable[[npt.NDArray[np.intp]], float]:
-    return lambda drawn: measure(positive[drawn], score[drawn])
 
 
 def marked_metrics(cases: Sequence[Graded], name: str) -> dict[str, Any]:

@@ -23,8 +23,9 @@ ROUNDS: Final = 2000
 SEED: Final = 20261125
 
 Interval = tuple[float, float]
-Statistic = Callable[[npt.NDArray[np.intp]], float]
-"""A figure of the cases with these indices (an index may stand there several times); nan where they have none."""
+Numbers = npt.NDArray[np.float64]
+Statistic = Callable[[Numbers], Numbers]
+"""From weights (draws, cases), how often each case counts, to the figure of each draw (draws,); nan where it has none."""
 
 
 def clopper_pearson(successes: int, n: int, level: float = LEVEL) -> Interval:
@@ -61,21 +62,42 @@ def bootstrap(
         None with fewer than PATIENTS_MIN patients, or where more than a tenth of the draws has no such figure.
     """
     names, of_case = np.unique(np.asarray(patients, dtype=str), return_inverse=True)
-    if len(names) < PATIENTS_MIN:
+    count = len(names)
+    if count < PATIENTS_MIN:
         return None
-    by_patient = np.split(np.argsort(of_case, kind="stable"), np.cumsum(np.bincount(of_case))[:-1])
-    draw = np.random.default_rng(seed)
-    values = np.array(
-        [
-            statistic(np.concatenate([by_patient[p] for p in draw.integers(0, len(names), len(names))]))
-            for _ in range(rounds)
-        ]
-    )
+    drawn = np.random.default_rng(seed).integers(0, count, (rounds, count))
+    places = (drawn + count * np.arange(rounds)[:, None]).ravel()
+    times = np.bincount(places, minlength=rounds * count).reshape(rounds, count)
+    values = statistic(times[:, of_case].astype(np.float64))
     values = values[np.isfinite(values)]
     if len(values) < 0.9 * rounds:
         return None
     low, high = np.quantile(values, [(1 - level) / 2, (1 + level) / 2])
     return (float(low), float(high))
+
+
+def mean_of(values: Numbers) -> Statistic:
+    """The mean of the cases."""
+    return lambda weights: weights @ values / weights.sum(axis=1)
+
+
+def median_of(values: Numbers) -> Statistic:
+    """The median of the cases, as numpy has it."""
+    order = np.argsort(values, kind="stable")
+    rising = values[order]
+
+    def medians(weights: Numbers) -> Numbers:
+        upto = np.cumsum(weights[:, order], axis=1)
+        half = upto[:, -1:] / 2
+        both: Numbers = (rising[(upto >= half).argmax(axis=1)] + rising[(upto > half).argmax(axis=1)]) / 2
+        return both
+
+    return medians
+
+
+def ratio(part: Numbers, whole: Numbers) -> Numbers:
+    """Part by whole, nan where the whole is 0."""
+    return np.divide(part, whole, out=np.full(len(part), np.nan), where=whole > 0)
 
 
 def rounded(value: float | None, digits: int = 4) -> float | None:

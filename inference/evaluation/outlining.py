@@ -6,7 +6,7 @@ from typing import Any
 
 import numpy as np
 
-from inference.evaluation.intervals import CLASS_MIN, bootstrap, rounded, rounded_ci, share
+from inference.evaluation.intervals import CLASS_MIN, bootstrap, mean_of, median_of, rounded, rounded_ci, share
 from inference.evaluation.strata import by_group
 
 
@@ -47,7 +47,7 @@ def outlining_metrics(cases: Sequence[OutlineCase]) -> dict[str, Any]:
 def _mean(values: np.ndarray, patients: Sequence[str]) -> dict[str, Any]:
     figure: dict[str, Any] = {"mean": None, "ci": None, "n": len(values), "n_patients": len(set(patients))}
     if len(values) >= CLASS_MIN:
-        interval = bootstrap(lambda drawn: float(values[drawn].mean()), patients)
+        interval = bootstrap(mean_of(values), patients)
         if interval is not None:
             figure |= {"mean": rounded(float(values.mean())), "ci": rounded_ci(interval)}
     return figure
@@ -56,7 +56,7 @@ def _mean(values: np.ndarray, patients: Sequence[str]) -> dict[str, Any]:
 def _median(values: np.ndarray, patients: Sequence[str]) -> dict[str, Any]:
     figure: dict[str, Any] = {"median": None, "median_ci": None}
     if len(values) >= CLASS_MIN:
-        interval = bootstrap(lambda drawn: float(np.median(values[drawn])), patients)
+        interval = bootstrap(median_of(values), patients)
         if interval is not None:
             figure |= {"median": rounded(float(np.median(values))), "median_ci": rounded_ci(interval)}
     return figure

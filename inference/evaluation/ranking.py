@@ -10,6 +10,8 @@ import numpy as np
 import numpy.typing as npt
 from scipy import stats
 
+from inference.evaluation.intervals import Statistic, ratio
+
 Scores = npt.NDArray[np.float64]
 Flags = npt.NDArray[np.bool_]
 
@@ -23,6 +25,18 @@ def auc(positive: Flags, score: Scores) -> float:
         return float("nan")
     ranks = stats.rankdata(score)
     return float((ranks[positive].sum() - n_positive * (n_positive + 1) / 2) / (n_positive * n_negative))
+
+
+def auc_of(positive: Flags, score: Scores) -> Statistic:
+    """The AUC of weighted cases, for the bootstrap."""
+    ahead = score[positive][:, None] - score[~positive][None, :]
+    in_order = (ahead > 0) + 0.5 * (ahead == 0)
+
+    def aucs(weights: Scores) -> Scores:
+        yes, no = weights[:, positive], weights[:, ~positive]
+        return ratio(((yes @ in_order) * no).sum(axis=1), yes.sum(axis=1) * no.sum(axis=1))
+
+    return aucs
 
 
 @dataclass(frozen=True, eq=False)
@@ -106,6 +120,12 @@ def confusion(positive: Flags, called: Flags) -> Confusion:
     )
 
 
+def f1_of(positive: Flags, called: Flags) -> Statistic:
+    """F1 of weighted cases, for the bootstrap."""
+    both, either = (positive & called).astype(np.float64), positive.astype(np.float64) + called
+    return lambda weights: ratio(2 * (weights @ both), weights @ either)
+
+
 def matched_pairs(positive: Flags, diameter_mm: Scores, apart_mm_max: float) -> npt.NDArray[np.intp]:
     """Pairs (positive, negative) of one size: the closest diameters first, each case in one pair at most, no pair farther
     apart than `apart_mm_max`. (m, 2) indices; ties go by index, so the pairs are the same every time."""
@@ -132,3 +152,15 @@ def paired_auc(score: Scores, pairs: npt.NDArray[np.intp]) -> float:
         return float("nan")
     ahead = score[pairs[:, 0]] - score[pairs[:, 1]]
     return float(np.mean((ahead > 0) + 0.5 * (ahead == 0)))
+
+
+def paired_auc_of(score: Scores, pairs: npt.NDArray[np.intp]) -> Statistic:
+    """The same of weighted cases: a pair counts as often as both of its patients were drawn."""
+    ahead = score[pairs[:, 0]] - score[pairs[:, 1]]
+    in_order = (ahead > 0) + 0.5 * (ahead == 0)
+
+    def shares(weights: Scores) -> Scores:
+        times = weights[:, pairs[:, 0]] * weights[:, pairs[:, 1]]
+        return ratio(times @ in_order, times.sum(axis=1))
+
+    return shares

@@ -49,7 +49,7 @@ class Request:
 
         Raises:
             ConfigurationError: one is not there.
-            NoSuchData: the chain has no entry of the task.
+            NoSuchData: the chain has no entry of the task, and `shipped` weights are to be measured.
         """
         detector = find_entry(
             self.entry if self.task == "detector" and self.entry else self.detector, "detector", self.models
@@ -59,7 +59,7 @@ class Request:
             names[self.task] = self.entry
         found = {task: find_entry(name, task, self.models) for task, name in names.items() if name}
         found["detector"] = detector
-        if self.task not in found:
+        if self.task not in found and not self.folds:
             raise NoSuchData(f"the chain of {detector.name} has no {self.task}", "", "name one with --entry")
         return found
 
@@ -114,7 +114,8 @@ def need_column(request: Request) -> None:
 
 
 def fold_entry(request: Request, base: Entry, fold: int, patients: Iterable[str], say: Progress) -> Entry:
-    """An entry whose weights never saw the patients of a fold: committed, else trained here (that resumes).
+    """An entry whose weights never saw the patients of a fold: its own where that is so, committed ones, else trained here
+    (that resumes).
 
     Args:
         patients: of the fold; weights whose list holds one of them are refused.
@@ -122,7 +123,8 @@ def fold_entry(request: Request, base: Entry, fold: int, patients: Iterable[str]
         InSample: such weights.
         ModelRefused: weights without a list of their patients.
     """
-    if not base.weights:
+    patients = frozenset(patients)
+    if not base.weights or _never_saw(base, patients):
         return base
     name = f"{base.name}.{fold}.safetensors"
     places = [request.fold_weights / base.name / name, request.fold_weights / name]
@@ -151,6 +153,11 @@ def fold_entry(request: Request, base: Entry, fold: int, patients: Iterable[str]
     return entry
 
 
+def _never_saw(base: Entry, patients: frozenset[str]) -> bool:
+    """Whether the list of its patients says that an entry's own weights saw none of these."""
+    return patients_file(weights_file(base)).exists() and not known_among(base, patients)
+
+
 def _train(request: Request, base: Entry, fold: int, say: Progress) -> Trained:
     plan = Plan(
         task=base.task,
@@ -160,6 +167,7 @@ def _train(request: Request, base: Entry, fold: int, say: Progress) -> Trained:
         seed=request.seed,
         fold=fold,
         folds=request.folds,
+        recipe={"entry": base.name, **(base.parameters if base.task == "outliner" else {})},
     )
     plan.output.mkdir(parents=True, exist_ok=True)
     trained: Trained = importlib.import_module(f"inference.training.{base.task}").train(plan, say)

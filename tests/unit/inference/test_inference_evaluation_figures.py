@@ -5,10 +5,10 @@ import pytest
 from scipy import stats
 from sklearn import metrics as sk
 
-from inference.evaluation.calibration import brier, expected_calibration_error, reliability
-from inference.evaluation.intervals import bootstrap, clopper_pearson, poisson_interval, share
+from inference.evaluation.calibration import brier, calibration_error_of, expected_calibration_error, reliability
+from inference.evaluation.intervals import bootstrap, clopper_pearson, mean_of, median_of, poisson_interval, share
 from inference.evaluation.overlap import dice, volume_error
-from inference.evaluation.ranking import auc, confusion, matched_pairs, paired_auc, roc
+from inference.evaluation.ranking import auc, auc_of, confusion, f1_of, matched_pairs, paired_auc, paired_auc_of, roc
 
 CASES = ["plain", "many ties", "all alike", "perfect", "the wrong way round", "one positive"]
 
@@ -131,12 +131,9 @@ def test_the_bootstrap_draws_patients_and_not_nodules() -> None:
     values = draw.normal(size=60)
     patients = [str(n) for n in range(60)]
 
-    def mean_of(cases: np.ndarray) -> object:
-        return lambda chosen: float(np.mean(cases[chosen]))
-
-    once = bootstrap(mean_of(values), patients)  # type: ignore[arg-type]
-    ten_times = bootstrap(mean_of(np.repeat(values, 10)), list(np.repeat(patients, 10)))  # type: ignore[arg-type]
-    as_if_alone = bootstrap(mean_of(np.repeat(values, 10)), [str(n) for n in range(600)])  # type: ignore[arg-type]
+    once = bootstrap(mean_of(values), patients)
+    ten_times = bootstrap(mean_of(np.repeat(values, 10)), list(np.repeat(patients, 10)))
+    as_if_alone = bootstrap(mean_of(np.repeat(values, 10)), [str(n) for n in range(600)])
     assert once is not None
     assert ten_times is not None
     assert as_if_alone is not None
@@ -149,12 +146,41 @@ def test_the_bootstrap_draws_patients_and_not_nodules() -> None:
 def test_the_bootstrap_says_the_same_every_time_and_nothing_of_nine_patients() -> None:
     values = np.arange(12.0)
 
-    def mean(chosen: np.ndarray) -> float:
-        return float(values[chosen].mean())
-
     patients = [str(n) for n in range(12)]
-    assert bootstrap(mean, patients) == bootstrap(mean, patients)
-    assert bootstrap(mean, [str(n % 9) for n in range(12)]) is None
+    assert bootstrap(mean_of(values), patients) == bootstrap(mean_of(values), patients)
+    assert bootstrap(mean_of(values), [str(n % 9) for n in range(12)]) is None
+
+
+def test_a_weighted_figure_is_that_of_the_cases_written_out_so_often() -> None:
+    """The bootstrap asks for figures of weighted cases; a case of weight 3 is three cases, one of weight 0 none."""
+    draw = np.random.default_rng(4)
+    positive = draw.random(80) < 0.4
+    score = np.round(draw.random(80), 1)
+    called = score >= 0.5
+    weights = draw.integers(0, 4, (20, 80)).astype(float)
+    pairs = matched_pairs(positive, draw.random(80), 0.2)
+    weighted = {
+        "auc": auc_of(positive, score)(weights),
+        "f1": f1_of(positive, called)(weights),
+        "ece": calibration_error_of(positive, score)(weights),
+        "mean": mean_of(score)(weights),
+        "median": median_of(score)(weights),
+        "pairs": paired_auc_of(score, pairs)(weights),
+    }
+    for n, row in enumerate(weights):
+        often = np.repeat(np.arange(80), row.astype(int))
+        both = np.repeat(np.arange(len(pairs)), (row[pairs[:, 0]] * row[pairs[:, 1]]).astype(int))
+        written_out = {
+            "auc": auc(positive[often], score[often]),
+            "f1": confusion(positive[often], called[often]).f1,
+            "ece": expected_calibration_error(positive[often], score[often]),
+            "mean": float(np.mean(score[often])),
+            "median": float(np.median(score[often])),
+            "pairs": paired_auc(score, pairs[both]),
+        }
+        for name, value in written_out.items():
+            assert weighted[name][n] == pytest.approx(value), name
+    assert np.isnan(auc_of(positive, score)(np.where(positive, weights, 0.0))).all()
 
 
 def test_pairs_of_one_size_leave_the_diameter_nothing_to_say() -> None:
