@@ -114,6 +114,10 @@ class NoduleNetDetector:
 
     def detect(self, volume: Volume, lungs: Lungs, progress: Progress) -> Sequence[Spot]:
         """All places of the filter that are no part of a larger one, by confidence."""
+        return without_parts(volume, self.score(volume, lungs, progress), self.is_strong)
+
+    def score(self, volume: Volume, lungs: Lungs, progress: Progress) -> list[Spot]:
+        """All places of the filter with the network's confidence, the best first."""
         spots = self._filter.places(volume, lungs, progress)
         scored: list[Spot] = []
         for first in range(0, len(spots), self._batch):
@@ -121,8 +125,7 @@ class NoduleNetDetector:
             batch = spots[first : first + self._batch]
             logits = self._logits(volume, batch)
             scored += [replace(s, confidence=self._confidence(s, z)) for s, z in zip(batch, logits, strict=True)]
-        scored.sort(key=lambda spot: (-(spot.confidence or 0.0), *spot.centre))
-        return without_parts(volume, scored, self.is_strong)
+        return sorted(scored, key=_by_confidence)
 
     def is_strong(self, spot: Spot) -> bool:
         """Whether the confidence reaches the operating point."""
@@ -130,7 +133,7 @@ class NoduleNetDetector:
 
     def _confidence(self, spot: Spot, logit: float) -> float:
         score = logit + self._response_weight * math.log(spot.response / self._response_usual)
-        return round(1 / (1 + math.exp(-max(-30.0, min(30.0, score)))), 3)
+        return 1 / (1 + math.exp(-max(-30.0, min(30.0, score))))
 
     def _logits(self, volume: Volume, spots: Sequence[Spot]) -> list[float]:
         near, wide = (
@@ -164,7 +167,8 @@ def network_of(tensors: Mapping[str, torch.Tensor], name: str) -> NoduleNet:
     return channels_last(net.eval())
 
 
-_INSIDE_SHARE: Final = 0.5  # of a larger place's diameter: nearer to its middle a place is a part of it
+_INSIDE_SHARE: Final = 0.6  # of a larger place's diameter: nearer to its middle a place is a part of it
+_APART_MM_MIN: Final = 7.0  # nearer to each other two places are one, whatever their size
 _BODY_MM_MIN: Final = 15.0  # smaller places may be neighbours that touch
 _BODY_HU_MIN: Final = -350.0  # what runs through soft tissue alone stays in one body
 _BODY_SHARE: Final = 0.95
@@ -175,7 +179,7 @@ def without_parts(volume: Volume, spots: Sequence[Spot], is_strong: Callable[[Sp
 
     One lies on another's body when it is inside its ball, or when both are large and nothing but soft tissue lies between.
     """
-    strong = sorted((s for s in spots if is_strong(s)), key=lambda s: (-s.scale_mm, -(s.confidence or 0.0), *s.centre))
+    strong = sorted((s for s in spots if is_strong(s)), key=lambda s: (-s.scale_mm, -s.response, *s.centre))
     kept: list[Spot] = []
     for spot in strong:
         whole = next((n for n, larger in enumerate(kept) if _is_part(volume, spot, larger)), None)
@@ -184,14 +188,18 @@ def without_parts(volume: Volume, spots: Sequence[Spot], is_strong: Callable[[Sp
         else:
             kept[whole] = replace(kept[whole], confidence=max(kept[whole].confidence or 0.0, spot.confidence or 0.0))
     weak = [s for s in spots if not is_strong(s)]
-    return sorted([*kept, *weak], key=lambda spot: (-(spot.confidence or 0.0), *spot.centre))
+    return sorted([*kept, *weak], key=_by_confidence)
+
+
+def _by_confidence(spot: Spot) -> tuple[float, ...]:
+    return (-(spot.confidence or 0.0), *spot.centre)
 
 
 def _is_part(volume: Volume, spot: Spot, larger: Spot) -> bool:
     spacing = np.array(volume.spacing_mm)
     way = (np.array(spot.centre) - np.array(larger.centre)) * spacing
     distance = float(np.linalg.norm(way))
-    if distance <= _INSIDE_SHARE * larger.scale_mm:
+    if distance <= max(_INSIDE_SHARE * larger.scale_mm, _APART_MM_MIN):
         return True
     if spot.scale_mm < _BODY_MM_MIN or distance > (spot.scale_mm + larger.scale_mm) / 2 + spot.scale_mm / 4:
         return False

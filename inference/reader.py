@@ -159,7 +159,7 @@ def read(
         nodules_max = min(limits.nodules_max, chain.findings_max)
         shown = found[:nodules_max]
         nodules = tuple(
-            replace(measure_nodule(volume, mask, number, lungs), confidence=spots[place].confidence)
+            replace(measure_nodule(volume, mask, number, lungs), confidence=_rounded(spots[place].confidence))
             for number, (place, mask) in enumerate(shown, start=1)
         )
     if chain.grader is not None:
@@ -199,6 +199,10 @@ def _candidates(volume: Volume, spots: Sequence[Spot], reported: frozenset[int])
         )
         for place, spot in enumerate(spots)
     )
+
+
+def _rounded(score: float | None) -> float | None:
+    return None if score is None else round(score, 3)
 
 
 def _quality(volume: Volume, *, more: int, nodules_max: int) -> tuple[str, ...]:

@@ -1,0 +1,24 @@
+"""The operating point of a detector: one rule, from the false alarms on completely labelled scans that its weights never saw."""
+
+from collections.abc import Sequence
+from typing import Final
+
+FALSE_PER_SCAN: Final = 0.5
+
+
+def threshold_of(false_scores: Sequence[Sequence[float]], per_scan: float = FALSE_PER_SCAN) -> float:
+    """The score from which on these scans give at most `per_scan` false positives on average.
+
+    Args:
+        false_scores: for each scan the scores (logits) of all places that are on no mark; weights that never saw the scan.
+    Returns:
+        halfway between the weakest one that is let through and the strongest one that is not.
+    Raises:
+        ValueError: no scan, or too few places to find it.
+    """
+    scores = sorted((score for scan in false_scores for score in scan), reverse=True)
+    allowed = int(per_scan * len(false_scores))
+    if not false_scores or len(scores) <= allowed:
+        raise ValueError("an operating point takes scans with false places")
+    above = scores[allowed - 1] if allowed else scores[0] + 1.0
+    return (above + scores[allowed]) / 2

@@ -1,0 +1,109 @@
+"""The detector of two stages: what it ranks, that it turns with the volume, that a mass is one finding, which weights it takes."""
+
+from collections.abc import Mapping
+
+import numpy as np
+import pytest
+import torch
+
+from config.catalogue import Entry, find_entry
+from inference.errors import ModelRefused
+from inference.nodule_net import NoduleNet, NoduleNetDetector, without_parts
+from inference.reader import Spot
+from inference.volume import Volume
+
+from .balls import affine_of, all_lung, chest, volume_of
+
+BALLS = [((70.0, 80.0, 60.0), 12.0, 40.0), ((170.0, 80.0, 80.0), 8.0, 40.0), ((165.0, 95.0, 50.0), 20.0, 40.0)]
+
+
+def entry(**parameters: float) -> Entry:
+    kept = {**find_entry("hessian-dot", "detector").parameters, "candidates_max": 12, "batch": 5}
+    kept |= {"response_weight": 0.5, "response_usual": 60.0, "confidence_min": 0.5, **parameters}
+    return find_entry("hessian-dot", "detector").model_copy(update={"parameters": kept})
+
+
+def some_weights() -> Mapping[str, torch.Tensor]:
+    """Weights that nobody trained."""
+    torch.manual_seed(4)
+    net = NoduleNet()
+    return {name: value.half() for name, value in net.state_dict().items() if not name.endswith("batches_tracked")}
+
+
+def detector(**parameters: float) -> NoduleNetDetector:
+    return NoduleNetDetector(entry(**parameters), torch.device("cpu"), some_weights())
+
+
+def spots_in(volume: Volume, **parameters: float) -> list[Spot]:
+    return list(detector(**parameters).detect(volume, all_lung(volume), lambda stage, done, total: None))
+
+
+def test_every_place_has_a_confidence_and_the_most_confident_come_first() -> None:
+    spots = spots_in(chest(BALLS))
+    confidences = [spot.confidence for spot in spots]
+    assert 3 <= len(spots) <= 12
+    assert all(c is not None and 0 < c < 1 for c in confidences)
+    assert confidences == sorted(confidences, reverse=True)  # type: ignore[type-var]
+
+
+def test_the_same_volume_gives_the_same_places_whatever_the_batch() -> None:
+    one, other = spots_in(chest(BALLS), batch=5), spots_in(chest(BALLS), batch=12)
+    assert [s.centre for s in one] == [s.centre for s in other]
+    assert np.allclose([s.confidence or 0 for s in one], [s.confidence or 0 for s in other], atol=2e-2)
+
+
+@pytest.mark.parametrize("axis", [0, 1, 2])
+def test_a_flipped_volume_has_the_same_places_flipped(axis: int) -> None:
+    volume = chest(BALLS)
+    flipped = volume_of(np.ascontiguousarray(np.flip(volume.hu, axis)), volume.affine)
+    ours = {tuple(np.round(s.centre, 1)): s.confidence or 0 for s in spots_in(volume, confidence_min=2.0)}
+    for spot in spots_in(flipped, confidence_min=2.0):
+        centre = list(spot.centre)
+        centre[axis] = volume.hu.shape[axis] - 1 - centre[axis]
+        nearest = min(ours, key=lambda c: float(np.linalg.norm(np.subtract(c, centre))))
+        assert np.linalg.norm(np.subtract(nearest, centre)) < 0.3
+        assert ours[nearest] == pytest.approx(spot.confidence, abs=0.03)
+
+
+def test_only_what_reaches_the_operating_point_may_be_reported() -> None:
+    spots = spots_in(chest(BALLS))
+    middle = sorted(s.confidence or 0 for s in spots)[len(spots) // 2]
+    strict = detector(confidence_min=middle)
+    assert {strict.is_strong(s) for s in spots} == {True, False}
+    assert not strict.is_strong(Spot((1.0, 1.0, 1.0), 500.0, 8.0))  # a response alone is no confidence
+
+
+def test_several_strong_places_on_one_mass_are_one_finding_of_the_best_confidence() -> None:
+    hu = np.full((60, 60, 60), -850, np.int16)
+    k, j, i = np.ogrid[:60, :60, :60]
+    hu[(k - 30) ** 2 + (j - 30) ** 2 + ((i - 30) / 1.6) ** 2 < 15**2] = 40
+    volume = volume_of(hu, affine_of((1.0, 1.0, 1.0)))
+    mass = [
+        Spot((30.0, 30.0, 17.0), 90.0, 24.0, 0.8),
+        Spot((30.0, 30.0, 44.0), 80.0, 24.0, 0.7),  # the other half: nothing but soft tissue between
+        Spot((24.0, 30.0, 20.0), 40.0, 5.0, 0.95),  # a bump inside
+    ]
+    apart = [Spot((5.0, 5.0, 5.0), 60.0, 8.0, 0.6), Spot((30.0, 55.0, 30.0), 20.0, 5.0, 0.1)]
+    left = without_parts(volume, [*mass, *apart], lambda spot: (spot.confidence or 0) > 0.5)
+    assert [(s.centre, s.confidence) for s in left] == [
+        (mass[0].centre, 0.95),
+        (apart[0].centre, 0.6),
+        (apart[1].centre, 0.1),
+    ]
+
+
+def test_large_neighbours_with_lung_between_stay_two() -> None:
+    hu = np.full((60, 60, 60), -850, np.int16)
+    volume = volume_of(hu, affine_of((1.0, 1.0, 1.0)))
+    two = [Spot((30.0, 30.0, 17.0), 90.0, 24.0, 0.8), Spot((30.0, 30.0, 44.0), 80.0, 24.0, 0.7)]
+    assert without_parts(volume, two, lambda spot: True) == two
+
+
+def test_weights_of_another_network_are_refused() -> None:
+    weights = dict(some_weights())
+    weights["head.0.weight"] = torch.zeros(3, 3)
+    with pytest.raises(ModelRefused, match="not of this network"):
+        NoduleNetDetector(entry(), torch.device("cpu"), weights)
+    weights.pop("head.0.weight")
+    with pytest.raises(ModelRefused, match=r"head\.0\.weight"):
+        NoduleNetDetector(entry(), torch.device("cpu"), weights)

@@ -1,0 +1,194 @@
+"""Scan-out: every whole scan of the data folder read by weights that never saw its patient, one line a scan.
+
+`python -m tools.scan_out [--data DIR] [--entry NAME] [--weights DIR]`. The weights of the folds lie in
+`models/folds/<entry>/*.safetensors`, each with the hashes of its patients; a scan is read by those that don't have its
+patient. The operating point is one rule (`inference/training/operating.py`), for each scan from the other patients' completely
+labelled scans; the last line says what the rule gives on all of them, which is what ships.
+"""
+
+import argparse
+import math
+import sys
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+from safetensors.torch import load_file
+
+from config.catalogue import Entry, find_entry
+from inference.chain import build_part
+from inference.device import choose_device
+from inference.evaluation.hits import Verdict, judge, targets_of
+from inference.evaluation.intervals import clopper_pearson, poisson_interval
+from inference.findings import Algorithm
+from inference.lungs import Lungs
+from inference.measure import to_lps_mm
+from inference.nodule_net import NoduleNetDetector, without_parts
+from inference.reader import Chain, Progress, ReadLimits, Spot, read
+from inference.training.operating import threshold_of
+from inference.training.patients import patients_file, read_patients
+from inference.training.scans import Scan, load_scans
+from inference.volume import Volume
+from tests.conftest import shared_folder
+
+ROOT = Path(__file__).resolve().parents[1]
+ENTRY = "nodule-net"
+FEW_READERS_MM = 6.0  # a place nearer to any mark says nothing about false alarms
+
+
+@dataclass(frozen=True, eq=False)
+class Scored:
+    """A scan, its lungs, all its places with the confidence of weights that never saw its patient, and the time it took."""
+
+    scan: Scan
+    lungs: Lungs
+    spots: tuple[Spot, ...]
+    fold: str
+    seconds: float
+
+    @property
+    def false_scores(self) -> list[float]:
+        """Logits of the places that lie on no mark and beside none."""
+        return [
+            logit(spot.confidence or 0.0)
+            for spot in self.spots
+            if not self.scan.marks_within(to_lps_mm(self.scan.volume.affine, spot.centre), FEW_READERS_MM)
+        ]
+
+
+@dataclass(frozen=True)
+class Line:
+    """What came of one scan."""
+
+    name: str
+    complete: bool
+    truth: int
+    hits: int
+    false: int
+    findings: int
+    words: str
+
+
+@dataclass(frozen=True, eq=False)
+class _Given:
+    """What was found before: lungs, and places at an operating point."""
+
+    scored: Scored
+    least: float
+    algorithm: Algorithm
+
+    def segment(self, volume: Volume) -> Lungs:
+        return self.scored.lungs
+
+    def is_strong(self, spot: Spot) -> bool:
+        return (spot.confidence or 0.0) >= self.least
+
+    def detect(self, volume: Volume, lungs: Lungs, progress: Progress) -> Sequence[Spot]:
+        return without_parts(volume, self.scored.spots, self.is_strong)
+
+
+def logit(confidence: float) -> float:
+    """The score of a confidence."""
+    kept = min(max(confidence, 1e-12), 1 - 1e-12)
+    return math.log(kept / (1 - kept))
+
+
+def confidence_of(score: float) -> float:
+    """The confidence of a score."""
+    return 1 / (1 + math.exp(-score))
+
+
+def weights_without(patient: str, folder: Path) -> Path:
+    """The fold's weights that never saw a patient.
+
+    Raises:
+        SystemExit: there are none.
+    """
+    for file in sorted(folder.glob("*.safetensors")):
+        if patient not in read_patients(patients_file(file)):
+            return file
+    raise SystemExit(f"no weights in {folder} without the patient of a scan: train them (docs/models)")
+
+
+def score_scans(data: Path, entry: Entry, folder: Path) -> list[Scored]:
+    """All scans with marked nodules, each scored by weights that never saw its patient."""
+    device = choose_device("cpu")
+    lungs_part = build_part(find_entry(entry.lungs, "lungs"), device)
+    scored = []
+    for scan in load_scans(data):
+        file = weights_without(scan.patient, folder)
+        detector = NoduleNetDetector(entry, device, load_file(file))
+        started = time.monotonic()
+        lungs = lungs_part.segment(scan.volume)
+        spots = detector.score(scan.volume, lungs, lambda stage, done, total: None)
+        scored.append(Scored(scan, lungs, tuple(spots), file.stem, time.monotonic() - started))
+    return scored
+
+
+def line_of(scored: Scored, entry: Entry, threshold: float) -> Line:
+    """Read a scan at an operating point, by the whole chain but the grader, and judge what it reports."""
+    given = _Given(scored, confidence_of(threshold), Algorithm(entry.task, entry.name, "scan-out", "", "demonstration"))
+    outliner = build_part(find_entry(entry.outliner, "outliner"), choose_device("cpu"))
+    reading = read(scored.scan.volume, Chain(lungs=given, detector=given, outliner=outliner), ReadLimits())
+    nodules = reading.nodules or ()
+    targets = targets_of(scored.scan)
+    judged = judge([n.centre_lps_mm for n in nodules], [n.confidence or 0.0 for n in nodules], targets)
+    truth = sum(target.counts for target in targets)
+    hits = sum(j.verdict is Verdict.HIT for j in judged)
+    false = sum(j.false_positive for j in judged)
+    words = " ".join(
+        f"{n.confidence:.3f}:{n.long_axis_mm:g}mm:{j.verdict}" for n, j in zip(nodules, judged, strict=True)
+    )
+    return Line(scored.scan.name, scored.scan.complete, truth, hits, false, len(nodules), words)
+
+
+def scan_out(data: Path, entry: Entry, folder: Path) -> tuple[list[Line], float]:
+    """The lines of all scans, and the threshold of the rule on all complete ones (what ships)."""
+    scored = score_scans(data, entry, folder)
+    complete = [s for s in scored if s.scan.complete]
+    lines = []
+    for one in scored:
+        threshold = threshold_of([s.false_scores for s in complete if s.scan.patient != one.scan.patient])
+        line = line_of(one, entry, threshold)
+        lines.append(line)
+        marked = (
+            f"{line.false} false" if line.complete else f"{line.findings - line.hits} others (not all are labelled)"
+        )
+        print(
+            f"{line.name}: {line.hits} of {line.truth} nodules, {marked}; {line.findings} findings at "
+            f"{confidence_of(threshold):.3f}, weights {one.fold}, {one.seconds:.0f} s to the places [{line.words}]",
+            flush=True,
+        )
+    return lines, threshold_of([s.false_scores for s in complete])
+
+
+def main() -> int:
+    """Print the lines and the sums."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--data", type=Path, default=shared_folder())
+    parser.add_argument("--entry", default=ENTRY)
+    parser.add_argument("--weights", type=Path, default=None)
+    arguments = parser.parse_args()
+    torch.manual_seed(0)
+    entry = find_entry(arguments.entry, "detector")
+    lines, threshold = scan_out(arguments.data, entry, arguments.weights or ROOT / "models" / "folds" / entry.name)
+    whole = [line for line in lines if line.complete]
+    hits, truth = sum(line.hits for line in whole), sum(line.truth for line in whole)
+    false = [line.false for line in whole]
+    tumours = [line for line in lines if line.name.startswith("qin-")]
+    low, high = clopper_pearson(hits, truth)
+    least, most = poisson_interval(sum(false))
+    print(f"nodules: {hits} of {truth} ({low:.2f} to {high:.2f})")
+    print(f"target tumours: {sum(line.hits for line in tumours)} of {len(tumours)}")
+    print(
+        f"false positives: {sum(false) / len(whole):.2f} a scan ({least / len(whole):.2f} to {most / len(whole):.2f}), "
+        f"at most {max(false)}; n = {len(whole)} scans"
+    )
+    print(f"the rule on all complete scans: confidence_min {confidence_of(threshold):.3f}")
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
