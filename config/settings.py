@@ -224,7 +224,9 @@ class Read(Section):
     backoff_s: PositiveFloat = Field(default=30, description="Wait before another attempt, s (doubled each time).")
     poll_s: PositiveFloat = Field(default=0.5, description="Time between looks for work, s.")
     nodules_max: PositiveInt = Field(
-        default=10, description="Nodules of a result; with more, the highest ranked are shown and the result says so."
+        default=30,
+        description="Nodules of a result at most; with more, the highest ranked are shown and the result says so. "
+        "A detector may name a lower number of its own.",
     )
 
 

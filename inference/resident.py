@@ -64,7 +64,7 @@ def warm(chain: Chain) -> None:
 
 def do(job: dict[str, Any], chain: Chain, device: torch.device) -> bool:
     """Read one volume; every way it can end is a line. Returns whether another can be read: the device still computes."""
-    limits = ReadLimits(nodules_max=int(job.get("nodules_max", 10)), cut_may_wait=bool(job.get("may_wait", False)))
+    limits = ReadLimits(nodules_max=int(job.get("nodules_max", ReadLimits.nodules_max)), cut_may_wait=bool(job.get("may_wait", False)))
     try:
         reading = read(open_volume(Path(job["volume"])), chain, limits, _progress, timer=time.monotonic)
         seconds = {"decode": round(float(job.get("decode_s", 0.0)), 3), **reading.seconds}
