@@ -103,6 +103,6 @@ def _by_series(file: Path, last: str) -> Mapping[str, Sequence[tuple[Point, floa
             try:
                 centre = (float(row["coordX"]), float(row["coordY"]), float(row["coordZ"]))
                 found[row["seriesuid"].strip()].append((centre, float(row[last])))
-            except ValueError as error:
+            except (ValueError, TypeError) as error:  # TypeError: the line has fewer cells than the head
                 raise NoSuchData(f"line {number}: {error}", file.name, "write the table again") from error
     return found
