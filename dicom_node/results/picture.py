@@ -6,6 +6,7 @@ identifier,
 """
 
 import textwrap
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Final
 
@@ -28,7 +29,9 @@ _CAPTION_PX: Final = 40
 _OVERVIEW_PX: Final = 300
 _GAP_PX: Final = 6
 _LINE_CHARACTERS: Final = 55
-_NODULES_LISTED: Final = 7
+_GRADES_PX: Final = 18  # one more line of caption, where a nodule of the picture is graded
+_ROWS: Final = 10  # nodules listed one below the other; more go into two columns of smaller letters
+_SMALL_ROWS: Final = 15
 _WHITE: Final = (235, 235, 235)
 _DIM: Final = (165, 165, 165)
 _WARNING: Final = (255, 196, 84)
@@ -42,16 +45,27 @@ def draw_key_slices(reading: Reading, volume: Volume, path: Path) -> None:
         volume: the one that was read; `hu` may be memory-mapped, only key slices and two projections are taken from it.
     """
     nodules = reading.nodules or ()
+    caption = _CAPTION_PX + (_GRADES_PX if any(grades_of(n) for n in nodules) else 0)
     rows = -(-len(nodules) // TILES_A_ROW)
     width = TILES_A_ROW * (TILE_PX + _GAP_PX) + _GAP_PX
     top = _OVERVIEW_PX + 2 * _GAP_PX
-    canvas = Image.new("RGB", (width, top + rows * (TILE_PX + _CAPTION_PX + _GAP_PX) + _GAP_PX), (12, 12, 12))
+    canvas = Image.new("RGB", (width, top + rows * (TILE_PX + caption + _GAP_PX) + _GAP_PX), (12, 12, 12))
     canvas.paste(_overview(reading, volume, width - 2 * _GAP_PX), (_GAP_PX, _GAP_PX))
     for n, nodule in enumerate(nodules):
         row, column = divmod(n, TILES_A_ROW)
-        place = (_GAP_PX + column * (TILE_PX + _GAP_PX), top + row * (TILE_PX + _CAPTION_PX + _GAP_PX))
-        canvas.paste(_tile(nodule, volume), place)
+        place = (_GAP_PX + column * (TILE_PX + _GAP_PX), top + row * (TILE_PX + caption + _GAP_PX))
+        canvas.paste(_tile(nodule, volume, caption), place)
     canvas.save(path, format="PNG", optimize=True)
+
+
+def grades_of(nodule: Nodule) -> str:
+    """What models said of a nodule, in a few words; "" where none did."""
+    words = [nodule.texture or ""]
+    if nodule.malignancy is not None:
+        words.append(f"suspicion score {nodule.malignancy:.2f}")
+    if nodule.calcified:
+        words.append("calcified")
+    return ", ".join(filter(None, words))
 
 
 def rgb_of(lab: tuple[float, float, float]) -> Rgb:
@@ -81,7 +95,7 @@ def _ends(direction: npt.NDArray[np.float64]) -> tuple[str, str]:
     return (negative, positive) if direction[axis] > 0 else (positive, negative)
 
 
-def _tile(nodule: Nodule, volume: Volume) -> Image.Image:
+def _tile(nodule: Nodule, volume: Volume, caption_px: int) -> Image.Image:
     """The key slice around the nodule, always the same number of mm on a side, outline on the edges of its pixels."""
     _, row_mm, column_mm = volume.spacing_mm
     side_mm = max(_TILE_MM_MIN, 2.5 * nodule.long_axis_mm)
@@ -100,7 +114,7 @@ def _tile(nodule: Nodule, volume: Volume) -> Image.Image:
         draw.line([ends[0], ends[1]], fill=colour, width=2)
     _marks(draw, volume.affine[:3, 2], volume.affine[:3, 1], (TILE_PX, TILE_PX))
     _scale_bar(draw, TILE_PX / side_mm)
-    return _captioned(picture, nodule, colour)
+    return _captioned(picture, nodule, colour, caption_px)
 
 
 def _edges(nodule: Nodule, k: int) -> list[tuple[tuple[float, float], tuple[float, float]]]:
@@ -146,16 +160,19 @@ def _scale_bar(draw: ImageDraw.ImageDraw, px_a_mm: float) -> None:
     _on_picture(draw, (10, y - 6), "10 mm", _WHITE, 13, "lb")
 
 
-def _captioned(picture: Image.Image, nodule: Nodule, colour: Rgb) -> Image.Image:
-    tile = Image.new("RGB", (TILE_PX, TILE_PX + _CAPTION_PX), (28, 28, 28))
+def _captioned(picture: Image.Image, nodule: Nodule, colour: Rgb, caption_px: int) -> Image.Image:
+    tile = Image.new("RGB", (TILE_PX, TILE_PX + caption_px), (28, 28, 28))
     tile.paste(picture, (0, 0))
     draw = ImageDraw.Draw(tile)
     size = f"{nodule.long_axis_mm:.1f} x {nodule.short_axis_mm:.1f} mm, {nodule.volume_mm3} mm3"
     draw.text((6, TILE_PX + 3), f"Nodule {nodule.number}", fill=colour, font=_font(15))
     draw.text((TILE_PX - 6, TILE_PX + 4), size, fill=_WHITE, font=_font(13), anchor="ra")
-    draw.text((6, TILE_PX + 23), RESEARCH, fill=_WARNING, font=_font(11))
+    foot = TILE_PX + caption_px - 17
+    if grades_of(nodule):
+        draw.text((6, TILE_PX + 22), grades_of(nodule), fill=_WHITE, font=_font(13))
+    draw.text((6, foot), RESEARCH, fill=_WARNING, font=_font(11))
     if nodule.site:
-        draw.text((TILE_PX - 6, TILE_PX + 23), nodule.site, fill=_DIM, font=_font(11), anchor="ra")
+        draw.text((TILE_PX - 6, foot), nodule.site, fill=_DIM, font=_font(11), anchor="ra")
     return tile
 
 
@@ -170,28 +187,43 @@ def _overview(reading: Reading, volume: Volume, width: int) -> Image.Image:
     draw = ImageDraw.Draw(strip)
     draw.text((x + 10, 12), RESEARCH, fill=_WARNING, font=_font(20))
     draw.text((x + 10, 42), f"Software result, {NOT_REVIEWED}", fill=_DIM, font=_font(14))
-    y = 74
-    for line, colour in _lines(reading):
-        draw.text((x + 10, y), line, fill=colour, font=_font(15))
+    y = 66
+    if any(grades_of(n) for n in reading.nodules or ()):
+        draw.text((x + 10, 60), "Scores follow readers' opinion, not pathology", fill=_DIM, font=_font(14))
+        y = 82
+    for line in _said(reading):
+        draw.text((x + 10, y), line, fill=_WARNING if reading.status is Status.PARTIAL else _WHITE, font=_font(15))
         y += 20
+    _list(draw, (x + 10, y + 2), reading.nodules or (), width - x - 10)
     return strip
 
 
-def _lines(reading: Reading) -> list[tuple[str, Rgb]]:
-    nodules = reading.nodules or ()
-    said: list[tuple[str, Rgb]] = []
+def _said(reading: Reading) -> list[str]:
     if reading.status is Status.PARTIAL:
         reason = reading.reason.text if reading.reason else "not the whole lungs"
-        said += [(line, _WARNING) for line in textwrap.wrap(f"Read in part: {reason}", _LINE_CHARACTERS)[:4]]
-    elif not nodules:
-        size = f" of at least {reading.smallest_mm:.1f} mm" if reading.smallest_mm else ""
-        said += [(f"No nodule{size} was marked;", _WHITE), ("this does not exclude nodules", _WHITE)]
-    for nodule in nodules[:_NODULES_LISTED]:
-        text = f"{nodule.number}   {nodule.long_axis_mm:.1f} mm   {nodule.site or ''}"
-        said.append((text, rgb_of(colour_of(nodule.number))))
-    if len(nodules) > _NODULES_LISTED:
-        said.append((f"and {len(nodules) - _NODULES_LISTED} more", _WHITE))
-    return said
+        return textwrap.wrap(f"Read in part: {reason}", _LINE_CHARACTERS)[:4]
+    if reading.nodules:
+        return []
+    size = f" of at least {reading.smallest_mm:.1f} mm" if reading.smallest_mm else ""
+    return [f"No nodule{size} was marked;", "this does not exclude nodules"]
+
+
+def _list(draw: ImageDraw.ImageDraw, place: tuple[int, int], nodules: Sequence[Nodule], width: int) -> None:
+    """Number, long axis, side and grades of each nodule, as many as fit; the rest are counted."""
+    x, y = place
+    few = len(nodules) <= _ROWS and y + 20 * len(nodules) <= _OVERVIEW_PX
+    rows = len(nodules) if few else min(_SMALL_ROWS, (_OVERVIEW_PX - y) // 14)
+    shown = nodules if few or len(nodules) <= 2 * rows else nodules[: 2 * rows - 1]
+    for n, nodule in enumerate(shown):
+        column, row = divmod(n, rows)
+        words = [f"{nodule.number}", f"{nodule.long_axis_mm:.1f} mm", nodule.site or ""]
+        words += [grades_of(nodule)] if few else []
+        size = 15 if few else 12
+        at = (x + column * width // 2, y + row * (20 if few else 14))
+        draw.text(at, "   ".join(filter(None, words)), fill=rgb_of(colour_of(nodule.number)), font=_font(size))
+    if len(shown) < len(nodules):
+        at = (x + width // 2, y + (rows - 1) * 14)
+        draw.text(at, f"and {len(nodules) - len(shown)} more", fill=_WHITE, font=_font(12))
 
 
 def _projection(reading: Reading, volume: Volume, axis: int) -> Image.Image:

@@ -8,11 +8,11 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from dicom_node.results.picture import TILE_PX, _ends, draw_key_slices, rgb_of
+from dicom_node.results.picture import TILE_PX, _ends, draw_key_slices, grades_of, rgb_of
 from dicom_node.results.seg import COLOURS, colour_of
 from inference.findings import Status
 from inference.volume import Volume
-from tests.result_sources import Series, ball, ct_reading, ct_series
+from tests.result_sources import Series, ball, ct_reading, ct_series, graded
 
 
 def volume_of(series: Series) -> Volume:
@@ -47,6 +47,30 @@ def test_more_nodules_than_fit_a_row_go_into_the_next(tmp_path: Path) -> None:
     nodules = [ball(series, n, (3 + 4 * (n // 4), 10, 8 + 8 * (n % 4)), radius=2) for n in range(1, 12)]
     draw_key_slices(ct_reading(series, nodules), volume_of(series), tmp_path / "key.png")
     assert Image.open(tmp_path / "key.png").size[1] > 300 + 3 * TILE_PX
+
+
+def test_grades_have_a_line_under_their_nodule(tmp_path: Path) -> None:
+    series = ct_series(tmp_path / "ct")
+    plain = [ball(series, 1, (5, 20, 20))]
+    for name, nodules in (("plain", plain), ("graded", [graded(plain[0], "part-solid", True)])):
+        draw_key_slices(ct_reading(series, nodules), volume_of(series), tmp_path / f"{name}.png")
+    heights = [Image.open(tmp_path / f"{name}.png").size[1] for name in ("plain", "graded")]
+    assert heights[1] == heights[0] + 18
+    assert grades_of(graded(plain[0], "part-solid", True)) == "part-solid, suspicion score 0.37, calcified"
+    assert grades_of(plain[0]) == ""
+
+
+def test_thirty_nodules_are_all_drawn_and_listed(tmp_path: Path) -> None:
+    series = ct_series(tmp_path / "ct", slices=40)
+    nodules = [ball(series, n + 1, (2 + n, 10, 8 + 8 * (n % 4)), radius=1) for n in range(30)]
+    draw_key_slices(ct_reading(series, nodules), volume_of(series), tmp_path / "key.png")
+    picture = np.asarray(Image.open(tmp_path / "key.png").convert("RGB")).astype(int)
+    assert picture.shape[0] == 306 + 8 * (TILE_PX + 46) + 12
+    listed = picture[70:306, 800:]
+    colours = {rgb_of(colour_of(n)) for n in range(1, 31)}
+    assert all((listed == colour).all(axis=2).any() for colour in colours)
+    bottom = np.argwhere(listed.max(axis=2) > 150).max(axis=0)[0] + 70
+    assert bottom < 300  # nothing is cut at the end of the strip
 
 
 def test_the_same_reading_gives_the_same_bytes_and_no_text_chunk(tmp_path: Path) -> None:
