@@ -5,6 +5,7 @@ A download lies under the digest of its address until it is taken, beside a note
 Last-Modified): only with one of these a later part surely belongs to the same file (RFC 9110 13.1.5, 14.2).
 """
 
+import errno
 import hashlib
 import http.client
 import json
@@ -147,6 +148,8 @@ class Download:
         except urllib.error.URLError as error:
             raise _not_reached(error, self._url) from error
         except (http.client.HTTPException, OSError) as error:
+            if isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT):
+                raise Precondition("the disk is full", str(self._part.parent), "free space on its disk") from error
             if isinstance(error, OSError) and error.filename:
                 raise  # our own disk
             raise _CutOff(f"the connection was cut: {error or type(error).__name__}") from error

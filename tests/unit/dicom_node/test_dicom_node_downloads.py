@@ -164,3 +164,11 @@ def test_a_small_file_is_fetched_whole_and_bounded(server: FileServer) -> None:
 def test_what_is_shown_of_an_address_holds_no_secrets() -> None:
     assert without_secrets("https://me:secret@h.org:8443/m.zip?token=abc#x") == "https://h.org:8443/m.zip"
     assert without_secrets("https://[::1]/m.zip") == "https://[::1]/m.zip"
+
+
+def test_a_disk_that_fills_on_the_way_is_no_fault_of_the_network(server: FileServer, tmp_path: Path) -> None:
+    one = download(server.url("/model.bin"), tmp_path)
+    one._part.symlink_to("/dev/full")
+    with pytest.raises(Precondition, match="the disk is full"):
+        one.fetch()
+    assert len(server.asked) == 1
