@@ -70,8 +70,8 @@ def load_places(data: Path, held_out: Iterable[str], cache: Path, say: Progress)
             if not scan.truth or scan.volume.spacing_mm[0] > _SLICE_MM_MAX:
                 continue
             say(f"places of {folder.name}")
-            _save(file, find_places(scan))
-        found.append(_load(file))
+            save_places(file, find_places(scan))
+        found.append(read_places(file))
     return found
 
 
@@ -180,7 +180,8 @@ def _views(places: Sequence[tuple[Volume, Sequence[float]]]) -> tuple[Array, Arr
     return views[0], views[1]
 
 
-def _save(file: Path, places: Places) -> None:
+def save_places(file: Path, places: Places) -> None:
+    """Keep the places of one scan, whole or not at all."""
     arrays = {
         f"{kind}_{view}": getattr(places, kind)[n]
         for kind in ("positive", "negative", "site")
@@ -198,7 +199,8 @@ def _save(file: Path, places: Places) -> None:
     part.replace(file)
 
 
-def _load(file: Path) -> Places:
+def read_places(file: Path) -> Places:
+    """What was kept."""
     with np.load(file) as held:
         return Places(
             name=str(held["name"]),

@@ -41,7 +41,7 @@ class Planted:
     place: str
 
 
-def test_shapes(data: Path, held_out: Sequence[str]) -> list[Shape]:
+def shapes_to_plant(data: Path, held_out: Sequence[str]) -> list[Shape]:
     """The nodules to be planted: of the test fold, without patients of whole scans (`held_out`)."""
     out = {patient_key(patient) for patient in held_out}
     crops = [c for c in (*load_native(data, out), *load_cubes(data, out)) if c.fold == TEST_FOLD]

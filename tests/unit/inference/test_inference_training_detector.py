@@ -1,0 +1,191 @@
+"""The detector's training: who is held out reaches nothing, a stopped training goes on, what planting puts where."""
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from safetensors.torch import load_file
+
+from inference.nodule_net import network_of
+from inference.training.augment import NoiseBank, augmented, thick
+from inference.training.crops import load_cubes, load_native
+from inference.training.detector import fold_patients, train
+from inference.training.drawn import drawn_distractor, drawn_nodule, reader_diameters_mm
+from inference.training.patch_sampler import load_sampler
+from inference.training.patients import read_patients
+from inference.training.places import Places, save_places
+from inference.training.plan import Plan
+from inference.training.planting import centred, plant, resized, shape_of
+from tests.made_data import write_nodules
+
+OUT = "P-6"
+TABLE = "patient,diam_mm_mean\nP-0,8.0\nP-6,77.0\nP-9,5.0\n"
+
+
+def places_of(patient: str, complete: bool = True) -> Places:
+    """Lung with noise, and balls where there is something."""
+    draw = np.random.default_rng(2)
+
+    def views(count: int, ball_hu: float) -> tuple[np.ndarray, np.ndarray]:
+        found = []
+        for size, mm in ((40, 1.0), (26, 3.0)):
+            at = (np.arange(size) - (size - 1) / 2) * mm
+            z, y, x = np.meshgrid(at, at, at, indexing="ij")
+            hu = np.where(z**2 + y**2 + x**2 < 5**2, ball_hu, -850) + draw.normal(0, 20, (count, size, size, size))
+            found.append(hu.astype(np.int16))
+        return found[0], found[1]
+
+    return Places("name", patient, complete, 20.0, views(2, 40), views(6, -800), views(6, -850))
+
+
+@pytest.fixture
+def data(tmp_path: Path) -> Path:
+    """A data folder: crops, sizes, and two scans whose places were found before; one of them is of the patient held out."""
+    folder = tmp_path / "data"
+    write_nodules(folder)
+    (folder / "tables").mkdir()
+    (folder / "tables" / "lidc_clusters.csv").write_text(TABLE)
+    for name, patient in (("one", "P-1"), ("other", OUT)):
+        (folder / "ct" / name).mkdir(parents=True)
+        (folder / "ct" / name / "truth.json").write_text(json.dumps({"patient_id": patient, "nodules": []}))
+        (tmp_path / "cache").mkdir(exist_ok=True)
+        save_places(tmp_path / "cache" / f"{name}.npz", places_of(patient))
+    return folder
+
+
+def silent(line: str) -> None:
+    """Nobody listens."""
+
+
+def plan(data: Path, output: Path, **more: object) -> Plan:
+    recipe = {"cache": str(data.parent / "cache"), "steps": 2, **more.pop("recipe", {})}  # type: ignore[dict-item]
+    return Plan("detector", data, output, more.pop("minutes_max", None), 3, recipe=recipe, **more)  # type: ignore[arg-type]
+
+
+def test_nothing_of_a_patient_held_out_reaches_the_sampler(data: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("inference.training.patch_sampler.DRAWN", 4)
+    monkeypatch.setattr("inference.training.patch_sampler.DISTRACTORS", 2)
+    assert OUT in load_sampler(data, (), data.parent / "cache", 1, silent).patients
+    (data.parent / "cache" / "other.npz").write_bytes(b"poison: opening this fails")
+    with pytest.raises(ValueError, match=r"pickled|npz|npy"):
+        load_sampler(data, (), data.parent / "cache", 1, silent)
+    sampler = load_sampler(data, {OUT.lower()}, data.parent / "cache", 1, silent)
+    assert OUT not in sampler.patients
+    assert [p.patient for p in sampler.places] == ["P-1"]
+    assert OUT not in {s.patient for s in (*sampler.shapes, *sampler.resized, *sampler.drawn)}
+    assert max(reader_diameters_mm(data, {OUT})) < 10
+
+
+def test_a_fold_is_all_its_patients_and_the_nameless_fold_those_without_crops(data: Path, tmp_path: Path) -> None:
+    (data / "ct" / "third").mkdir()
+    (data / "ct" / "third" / "truth.json").write_text(json.dumps({"patient_id": "Q-1", "nodules": []}))
+    of = {fold: fold_patients(plan(data, tmp_path, fold=fold, folds="fold")) for fold in (1, 5, None)}
+    assert of[1] == {f"P-{n}" for n in range(1, 40, 5)}
+    assert of[5] == {"Q-1"}
+    assert of[None] == frozenset()
+
+
+@pytest.fixture
+def few(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Little of everything, so that two steps are enough to see."""
+    for name, count in (("DRAWN", 4), ("DISTRACTORS", 2), ("GROWN", 1), ("SHRUNK", 2)):
+        monkeypatch.setattr(f"inference.training.patch_sampler.{name}", count)
+    torch.set_num_threads(2)
+
+
+def test_a_stopped_training_goes_on_to_the_same_weights(data: Path, tmp_path: Path, few: None) -> None:
+    whole = train(plan(data, tmp_path / "whole", held_out=frozenset({OUT})), silent)
+    said: list[str] = []
+    halves = plan(data, tmp_path / "halves", held_out=frozenset({OUT}), minutes_max=0.0)
+    first = train(halves, said.append)
+    assert not first.finished
+    assert first.weights is None
+    assert "goes on" in said[-1]
+    second = train(plan(data, tmp_path / "halves", held_out=frozenset({OUT})), silent)
+    assert second.finished
+    assert whole.weights is not None
+    assert second.weights is not None
+    ours, theirs = load_file(whole.weights), load_file(second.weights)
+    assert all(torch.allclose(ours[name].float(), theirs[name].float(), atol=1e-2) for name in ours)
+    network_of(ours, "made")  # they are weights that the reading takes
+    known = read_patients(second.weights.with_name("nodule-net.patients.json"))
+    assert "P-1" in known
+    assert OUT not in known
+    assert OUT not in second.weights.with_name("nodule-net.patients.json").read_text()
+
+
+def test_a_planted_nodule_lies_where_it_should_with_the_noise_of_its_place(data: Path) -> None:
+    shape = shape_of(load_cubes(data)[0])
+    assert shape is not None
+    draw = np.random.default_rng(1)
+    near = np.full((32, 32, 32), -850, np.float32)
+    wide = np.full((24, 24, 24), -850, np.float32)
+    noise = NoiseBank(0).piece(draw, 72)
+    at = np.array([6, -5, 4])
+    in_near, in_wide = plant(near, wide, shape, at, noise, 40.0)
+    body = np.argwhere(in_near > -400)
+    assert np.allclose(body.mean(axis=0) - 16, at, atol=1.0)
+    assert np.allclose((np.argwhere(in_wide > -600).mean(axis=0) - 11.5) * 3, at, atol=2.0)
+    inner = in_near[tuple(slice(16 + a - 1, 16 + a + 2) for a in at)]
+    assert 10 < float(inner.std()) < 90
+    assert np.array_equal(in_near[:, :, 0], near[:, :, 0])
+
+
+def test_pleura_in_front_of_a_solid_nodule_stays() -> None:
+    shape = drawn_nodule(np.random.default_rng(1), 10.0)
+    assert shape.texture == "solid"
+    near = np.full((32, 32, 32), -850, np.float32)
+    near[:16] = 300
+    planted, _ = plant(near, near[:24, :24, :24], shape, np.zeros(3, int), np.zeros((72, 72, 72), np.float32), 0.0)
+    assert np.array_equal(planted[:14], near[:14])
+    assert (planted[18:20, 15:17, 15:17] > -400).all()
+
+
+@pytest.mark.parametrize("diameter_mm", [4.0, 9.0, 25.0, 50.0])
+def test_a_drawn_nodule_has_about_its_size(diameter_mm: float) -> None:
+    for seed in range(4):
+        shape = drawn_nodule(np.random.default_rng(seed), diameter_mm)
+        volume = float((shape.filled > 0.5).sum())
+        assert 0.6 * diameter_mm < (6 / np.pi * volume) ** (1 / 3) < 1.5 * diameter_mm
+        assert shape.nodule
+        assert not shape.patient
+
+
+def test_a_distractor_is_no_nodule_and_thin() -> None:
+    for seed in range(5):
+        shape = drawn_distractor(np.random.default_rng(seed))
+        assert not shape.nodule
+        assert 0.001 < float((shape.filled > 0.5).mean()) < 0.3
+
+
+def test_resizing_keeps_the_shape_and_its_middle(data: Path) -> None:
+    shape = shape_of(load_native(data)[0])
+    assert shape is not None
+    large = resized(shape, 3 * shape.diameter_mm)
+    assert float(large.filled.sum()) == pytest.approx(27 * float(shape.filled.sum()), rel=0.25)
+    assert centred(large).filled.shape == large.filled.shape
+    assert large.patient == shape.patient
+
+
+def test_thick_slices_blur_along_k_alone_and_keep_the_mean() -> None:
+    draw = np.random.default_rng(5)
+    values = np.random.default_rng(1).normal(0, 100, (32, 32, 32)).astype(np.float32)
+    after = thick(values, draw)
+    assert after.shape == values.shape
+    assert np.diff(after, axis=0).std() < 0.7 * np.diff(values, axis=0).std()
+    flat = np.full((32, 32, 32), -700, np.float32)
+    assert np.allclose(thick(flat, draw), -700, atol=0.5)
+
+
+def test_changes_of_the_scanner_keep_a_nodule_in_the_middle() -> None:
+    places = places_of("P")
+    near = places.positive[0][0][4:36, 4:36, 4:36].astype(np.float32)
+    wide = places.positive[1][0][1:25, 1:25, 1:25].astype(np.float32)
+    bank = NoiseBank(1)
+    for seed in range(12):
+        changed, around = augmented(near, wide, np.random.default_rng(seed), bank)
+        assert changed.shape == near.shape
+        assert around.shape == wide.shape
+        assert float(changed[14:18, 14:18, 14:18].mean()) > float(changed[:4].mean()) + 300
