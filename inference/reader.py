@@ -10,6 +10,7 @@ from dataclasses import dataclass, replace
 from typing import Protocol
 
 from inference.findings import Algorithm, Candidate, MaskCrop, Nodule, Reading, Reason, Status
+from inference.gate import flags
 from inference.lungs import Lungs, judge_wholeness
 from inference.measure import measure_nodule, to_lps_mm
 from inference.volume import Volume
@@ -177,7 +178,7 @@ def read(
         algorithms=chain.algorithms,
         slices_read=tuple(volume.sop_instance_uids),
         slices_left_out=tuple(volume.left_out),
-        quality=_quality(volume, more=len(found) - len(shown), nodules_max=nodules_max),
+        quality=_quality(volume, lungs, more=len(found) - len(shown), nodules_max=nodules_max),
         smallest_mm=chain.outliner.diameter_mm_min,
         candidates=_candidates(volume, spots, reported=frozenset(place for place, _ in shown)),
         seconds=watch.seconds,
@@ -205,9 +206,9 @@ def _rounded(score: float | None) -> float | None:
     return None if score is None else round(score, 3)
 
 
-def _quality(volume: Volume, *, more: int, nodules_max: int) -> tuple[str, ...]:
-    """What a reader of the result must know besides: oddities of the geometry, and what was not shown."""
-    said = [odd.text for odd in volume.odd if odd.code != "gap"]
+def _quality(volume: Volume, lungs: Lungs, *, more: int, nodules_max: int) -> tuple[str, ...]:
+    """What a reader of the result must know besides: what was odd about geometry and scan, and what was not shown."""
+    said = [*(odd.text for odd in volume.odd if odd.code != "gap"), *flags(volume, lungs)]
     if more > 0:
         said.append(
             f"{more} further place{'s' if more > 1 else ''} answered the detector; only the {nodules_max} strongest are shown"
