@@ -110,9 +110,10 @@ def write_scan(
         write(image, folder / "dicom" / f"{k:03}.dcm")
     nodules = []
     for number, nodule in enumerate(chest.nodules, start=1):
-        kji = np.stack(np.meshgrid(*map(np.arange, chest.hu.shape), indexing="ij"), axis=-1)
-        lps = kji @ chest.affine[:3, :3].T + chest.affine[:3, 3]
-        mask = np.linalg.norm(lps - np.array(nodule.centre_lps_mm), axis=-1) <= nodule.diameter_mm / 2
+        middle = np.linalg.solve(chest.affine, [*nodule.centre_lps_mm, 1.0])[:3]
+        grid = [(np.arange(n) - at) * mm for n, at, mm in zip(chest.hu.shape, middle, chest.spacing_mm, strict=True)]
+        z, y, x = np.meshgrid(*grid, indexing="ij", sparse=True)
+        mask = z**2 + y**2 + x**2 <= (nodule.diameter_mm / 2) ** 2
         affine = np.diag([-1.0, -1.0, 1.0, 1.0]) @ chest.affine[:, [2, 1, 0, 3]]
         image = nibabel.Nifti1Image(mask.T.astype(np.uint8), affine)  # type: ignore[attr-defined,no-untyped-call]
         nibabel.save(image, folder / f"truth/nodule_{number:02}.nii.gz")  # type: ignore[attr-defined]

@@ -30,7 +30,7 @@ def work(job: Mapping[str, Any], say: Progress) -> Mapping[str, Any]:
         allow_in_sample=bool(job.get("allow_in_sample", False)),
         device=job.get("device", "auto"),
         models=Path(job["models"]) if job.get("models") else None,
-        nodules_max=int(job.get("nodules_max", 10)),
+        nodules_max=int(job.get("nodules_max", 30)),
         seed=int(job.get("seed", 1)),
     )
     written = importlib.import_module(f"inference.evaluation.{request.task}").evaluate(request, say)

@@ -6,7 +6,7 @@ with weights that never saw it: committed ones (`<entry>/<entry>.<fold>.safetens
 
 import importlib
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import Any, Final
 
@@ -36,7 +36,7 @@ class Request:
     allow_in_sample: bool = False
     device: str = "auto"
     models: Path | None = None
-    nodules_max: int = 10
+    nodules_max: int = 30
     seed: int = 1
 
     @property
@@ -135,7 +135,7 @@ def fold_entry(request: Request, base: Entry, fold: int, patients: Iterable[str]
         trained = _train(request, base, fold, say)
         assert trained.weights is not None
         file = trained.weights
-        parameters = trained.metrics.get("parameters", parameters)
+        parameters = {**parameters, **trained.metrics.get("parameters", {})}
     entry = base.model_copy(
         update={
             "folder": file.parent,
@@ -167,13 +167,21 @@ def _train(request: Request, base: Entry, fold: int, say: Progress) -> Trained:
         seed=request.seed,
         fold=fold,
         folds=request.folds,
-        recipe={"entry": base.name, **(base.parameters if base.task == "outliner" else {})},
+        recipe={"entry": base.name, **_network_of(base)},
     )
     plan.output.mkdir(parents=True, exist_ok=True)
     trained: Trained = importlib.import_module(f"inference.training.{base.task}").train(plan, say)
     if trained.weights is None:
         raise NoSuchData("the training left no weights", str(plan.output), "look at its last lines")
     return trained
+
+
+def _network_of(base: Entry) -> Mapping[str, Any]:
+    """The parameters of an outliner that its training asks for too: the same network on the same grid."""
+    if base.task != "outliner":
+        return {}
+    names = {field.name for field in fields(importlib.import_module("inference.outline_body").Use)}
+    return {name: value for name, value in base.parameters.items() if name in names}
 
 
 def described(entries: Iterable[Entry]) -> list[dict[str, str]]:
