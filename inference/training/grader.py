@@ -18,7 +18,7 @@ from safetensors.numpy import save_file
 from inference.scoring import TARGETS, Score, to_arrays
 from inference.training.crops import load_native, patient_key
 from inference.training.grader_kept import chosen
-from inference.training.grader_models import CANDIDATES, Chosen, Flags, linear
+from inference.training.grader_models import CANDIDATES, Candidate, Chosen, Flags, linear
 from inference.training.grader_table import Measured, labels_of, measure_crops
 from inference.training.own_outlines import FoldsOutlining, OutlinerOutlining, ShippedOutlining
 from inference.training.patients import patients_file, write_patients
@@ -164,8 +164,14 @@ def outlining_of(plan: Plan) -> OutlinerOutlining:
 def _fit(measured: Measured, used: Flags, plan: Plan, say: Progress) -> Mapping[str, Chosen]:
     folder = plan.output / "fits"
     return {
-        target: chosen(target, measured.table(target, used), plan.seed, folder, CANDIDATES, say) for target in TARGETS
+        target: chosen(target, measured.table(target, used), plan.seed, folder, _candidates(target), say)
+        for target in TARGETS
     }
+
+
+def _candidates(target: str) -> Sequence[Candidate]:
+    """All for malignancy; of the other grades under a hundred nodules have each, too few for trees."""
+    return [one for one in CANDIDATES if target == "malignancy" or one.kind == "linear"]
 
 
 def _scores(score: Score, measured: Measured, at: int) -> Sequence[float | None]:
