@@ -10,9 +10,8 @@ import nibabel
 import numpy as np
 from scipy import ndimage
 
-DILATE_MM = 2.0
-NEAR_MM_MIN = 3.0
-READERS_MIN = 3
+from inference.training.scans import DILATE_MM, NEAR_MM_MIN, READERS_MIN
+
 Point = tuple[float, float, float]
 
 
