@@ -106,6 +106,28 @@ def test_more_than_a_result_holds_is_said() -> None:
     assert sum(c.reported for c in reading.candidates) == 2
 
 
+@dataclasses.dataclass(frozen=True)
+class Confident(GivenSpots):
+    """The same places, each with a score."""
+
+    def detect(self, volume: Volume, lungs: Lungs, progress: Progress) -> Sequence[Spot]:
+        spots = super().detect(volume, lungs, progress)
+        return [dataclasses.replace(spot, confidence=0.98765 - 0.05 * n) for n, spot in enumerate(spots)]
+
+
+def test_the_confidence_of_a_trained_detector_is_that_of_the_nodule() -> None:
+    reading = read(volume(), chain(detector=Confident()), ReadLimits(nodules_max=3))
+    assert reading.nodules is not None
+    assert [n.confidence for n in reading.nodules] == [0.988, 0.888, 0.838]  # the second has no outline
+
+
+def test_a_chain_may_hold_fewer_nodules_than_the_site_allows_and_never_more() -> None:
+    few = read(volume(), chain(findings_max=3), ReadLimits(nodules_max=30))
+    assert len(few.nodules or ()) == 3
+    assert "6 further places answered the detector; only the 3 strongest are shown" in few.quality
+    assert len(read(volume(), chain(findings_max=30), ReadLimits(nodules_max=2)).nodules or ()) == 2
+
+
 def test_none_found_is_looked_and_none() -> None:
     assert read(volume(), chain(detector=GivenSpots(0)), ReadLimits()).nodules == ()
 
