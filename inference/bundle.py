@@ -114,7 +114,8 @@ class BundleDetector:
                 continue
             kept.append(box)
             k, j, i = (float(at) for at in centre)
-            spots.append(Spot((k, j, i), float(scores[place]), float(np.prod(box[3:]) ** (1 / 3))))
+            score = float(scores[place])
+            spots.append(Spot((k, j, i), score, float(np.prod(box[3:]) ** (1 / 3)), confidence=score))
         return spots
 
 

@@ -103,11 +103,15 @@ def test_lung_without_nodules_has_none(detector: BundleDetector) -> None:
     assert not detector.detect(shown.volume, shown.lungs, lambda *_: None)
 
 
-def test_what_lies_outside_the_lungs_is_no_finding(detector: BundleDetector) -> None:
+def test_what_lies_outside_the_lungs_is_no_finding_and_what_lies_in_them_has_its_score(
+    detector: BundleDetector,
+) -> None:
     shown = scene(AFFINES["as most scanners"])
     labels = shown.lungs.labels.copy()
     labels[labels.shape[0] // 2 :] = 0
-    assert len(found(detector, Scene(shown.volume, replace(shown.lungs, labels=labels)))) == 1
+    (spot,) = found(detector, Scene(shown.volume, replace(shown.lungs, labels=labels)))
+    assert spot.confidence == spot.response
+    assert 0.5 <= spot.response <= 1
 
 
 def test_two_runs_are_equal_to_the_last_bit_and_leave_the_bundle_as_it_was(

@@ -107,7 +107,7 @@ def test_a_job_that_fails_is_said_and_the_next_is_read(reader: Reader, tmp_path:
 
 def test_an_unknown_entry_is_said_before_the_end() -> None:
     done = subprocess.run(
-        [sys.executable, "-m", "inference.resident", "--entry", "none"],
+        [sys.executable, "-m", "inference.resident", "--entry", "hessian-dor"],
         input="",
         capture_output=True,
         text=True,
