@@ -23,6 +23,7 @@ NodeError
     │   ├── NoContent         every pixel has the same value
     │   └── TooLarge          more memory than the limit allows
     ├── NoLung                passed over: not for us
+    ├── LungBase              passed over: an end of the lungs in a scan of something else
     ├── LungsCut              declined: too little of the lungs is there
     ├── LungsMayComplete      wait: given back, no attempt counted
     ├── NoDevice              failed: the device asked for does not work
@@ -167,6 +168,14 @@ class NoLung(ReadingError):
 
     outcome = "passed_over"
     code = "no_lung"
+
+
+class LungBase(ReadingError):
+    """An end of the lungs at one end of a scan that is of something else (an abdomen, a neck): passed over as not for us,
+    unless the headers call it chest."""
+
+    outcome = "passed_over"
+    code = "lung_base"
 
 
 class LungsCut(ReadingError):

@@ -124,7 +124,8 @@ def judge(view: SeriesView, rules: Select, models: frozenset[str], study_words: 
     if reason is not None:
         return Judged(view, kind, "passed_over", reason)
     if view.found is not None:
-        return Judged(view, kind, _outcome(view.found), view.found.reason)
+        base = view.found.reason.code == "lung_base" and _calls_itself_chest(images, rules, study_words)
+        return Judged(view, kind, "declined" if base else _outcome(view.found), view.found.reason)
     reason = _prior(images, view.received_at, rules, zone)
     if reason is not None:
         return Judged(view, kind, "declined", reason)
@@ -164,6 +165,12 @@ def _not_ours(images: Sequence[Header], kind: Kind, rules: Select, study_words: 
     if kind == "ct":
         return _short(images, rules)
     return None
+
+
+def _calls_itself_chest(images: Sequence[Header], rules: Select, study_words: str) -> bool:
+    """Then too little of the lungs is a fault of what was sent, and a report says so."""
+    texts = {t for h in images for t in (h.body_part, *_described(h))} | {study_words}
+    return calls_chest(" ; ".join(sorted(texts)), rules.words_chest)
 
 
 def _no_patient(images: Sequence[Header], rules: Select) -> Reason | None:

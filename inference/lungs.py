@@ -2,7 +2,7 @@
 
 The lungs are the large bodies of air inside the patient that are lung by their HU; airways are taken out, each lung is
 closed over what lies on its pleura. Worked out on cells of about 1.6 mm, which also keeps the noise of sharp kernels down.
-Knows nothing of consolidation or effusion: what holds no air is outside, unless the closing reaches over it.
+What holds no air (consolidation, effusion) is outside, unless the closing reaches over it; `gate.py` says where a lung lacks it.
 """
 
 from dataclasses import dataclass
@@ -13,8 +13,9 @@ import numpy.typing as npt
 import scipy.ndimage as ndi
 
 from config.catalogue import Entry
-from inference.errors import LungsCut, LungsMayComplete, NoLung
+from inference.errors import LungBase, LungsCut, LungsMayComplete, NoLung
 from inference.findings import Algorithm, Reason
+from inference.pleura import fill_dents
 from inference.volume import Volume
 
 RIGHT: Final = 1
@@ -24,6 +25,10 @@ END_CM2_MAX: Final = 5.0
 """More lung than this on an end slice: lungs are cut, the reading is partial."""
 END_SHARE_MAX: Final = 0.25
 """More of the largest cross-section than this on an end slice: too little lung to read."""
+BASE_SHARE_MAX: Final = 1 / 3
+"""Lung in less of the stack than this, at one end: the scan is of something else."""
+BEYOND_MM_MIN: Final = 150.0
+"""As much stack without lung, so that it is a scan of its own."""
 EDGE_SHARE_MAX: Final = 0.05
 """More of the lungs' border than this on the edge of the field of view: partial."""
 
@@ -36,6 +41,7 @@ _VESSELS_MIN: Final = 3.5  # cut vessels on 100 cm2 of lung; eleven series had 4
 _VESSEL_CELLS_MAX: Final = 40
 _AIRWAYS_ML_MAX: Final = 100.0  # a tree that is larger has leaked into the lung
 _AIRWAY_LADDER_HU: Final = (-950.0, -930.0, -910.0, -890.0, -860.0, -830.0, -800.0, -750.0)
+_AXIAL_MIN: Final = 0.8  # of the patient's left that lies in the slices' plane
 _IN_PLANE: Final = ndi.generate_binary_structure(3, 1) & np.array([False, True, False])[:, None, None]
 
 Mask = npt.NDArray[np.bool_]
@@ -49,6 +55,7 @@ class Lungs:
     `labels` uint8 [k, j, i], read-only: 0 outside, 1 the patient's right lung, 2 the left; vessels, nodules and tumours on
     the pleura are inside, airways outside. `end_cm2`: lung on the first and the last slice (of k). `largest_cm2`: on the
     slice that has most. `edge_share`: part of the lungs' border that lies on the edge of the field of view, 0 to 1.
+    `stack_mm`: how much of the stack has lung, and the whole of it.
     """
 
     labels: npt.NDArray[np.uint8]
@@ -56,6 +63,7 @@ class Lungs:
     end_cm2: tuple[float, float]
     largest_cm2: float
     edge_share: float
+    stack_mm: tuple[float, float] = (0.0, 0.0)
 
 
 def judge_wholeness(lungs: Lungs, *, may_wait: bool) -> Reason | None:
@@ -65,6 +73,7 @@ def judge_wholeness(lungs: Lungs, *, may_wait: bool) -> Reason | None:
         may_wait: more slices may still come.
     Raises:
         LungsCut: too little of them is there.
+        LungBase: too little, in a stack that is mostly of something else.
         LungsMayComplete: they are cut at an end, and `may_wait`.
     """
     cut_cm2 = max(lungs.end_cm2)
@@ -72,6 +81,11 @@ def judge_wholeness(lungs: Lungs, *, may_wait: bool) -> Reason | None:
     said = f"lungs are cut: {cut_cm2:.0f} cm2 of lung on the {end} slice, {lungs.largest_cm2:.0f} cm2 on the largest"
     if cut_cm2 > END_CM2_MAX and may_wait:
         raise LungsMayComplete(said)
+    if cut_cm2 > END_SHARE_MAX * lungs.largest_cm2 and _of_something_else(lungs):
+        with_lung, whole = lungs.stack_mm
+        raise LungBase(
+            f"only {with_lung:.0f} of {whole:.0f} mm, at one end of the scan, have lung: no scan of the chest"
+        )
     if cut_cm2 > END_SHARE_MAX * lungs.largest_cm2:
         raise LungsCut(said, do="send the missing slices; the series is then read again")
     if cut_cm2 > END_CM2_MAX:
@@ -82,14 +96,22 @@ def judge_wholeness(lungs: Lungs, *, may_wait: bool) -> Reason | None:
     return None
 
 
+def _of_something_else(lungs: Lungs) -> bool:
+    """Lung at one end alone, in the smaller part of the stack, and beyond it as much as a scan of something else has."""
+    with_lung, whole = lungs.stack_mm
+    return min(lungs.end_cm2) == 0 and with_lung < BASE_SHARE_MAX * whole and whole - with_lung >= BEYOND_MM_MIN
+
+
 class AirLungs:
-    """Lungs by their air; parameters of the catalogue: `air_hu_max`, `lung_ml_min`, `closing_mm`."""
+    """Lungs by their air; parameters of the catalogue: `air_hu_max`, `lung_ml_min`, `closing_mm`, and `rib_mm`, from
+    the inside of the chest wall to the nearest rib (see `pleura.py`)."""
 
     def __init__(self, entry: Entry) -> None:
         self.algorithm = Algorithm(entry.task, entry.name, entry.version, entry.sha256, entry.validation)
         self._air_hu_max = entry.number("air_hu_max")
         self._lung_ml_min = entry.number("lung_ml_min")
         self._closing_mm = entry.number("closing_mm")
+        self._rib_mm = entry.number("rib_mm")
 
     def segment(self, volume: Volume) -> Lungs:
         """The lungs of a CT volume whose slices are axial.
@@ -110,6 +132,7 @@ class AirLungs:
         labels = np.zeros(lung.shape, np.uint8)
         box = ndi.find_objects(lung.astype(np.uint8))[0]  # a closing stays inside it
         labels[box] = _closed(_sides(lung, box, cell_mm, volume.affine), cell_mm, self._closing_mm)
+        labels = _without_dents(labels, cells, cell_mm, volume.affine, self._rib_mm)
         labels[airways] = 0
         cm2 = lung.sum(axis=(1, 2)) * (cell_mm[1] * cell_mm[2] / 100)
         return Lungs(
@@ -118,6 +141,7 @@ class AirLungs:
             end_cm2=(float(cm2[0]), float(cm2[-1])),
             largest_cm2=float(cm2.max()),
             edge_share=_edge_share(lung, edge),
+            stack_mm=(float(np.count_nonzero(cm2) * cell_mm[0]), float(len(cm2) * cell_mm[0])),
         )
 
     def _large_lungs(self, air: npt.NDArray[np.float32], inside: Mask, touching: Mask, cell_mm: Spacing) -> Mask:
@@ -323,6 +347,26 @@ def _closed(labels: npt.NDArray[np.uint8], cell_mm: Spacing, radius_mm: float) -
     coarse = np.where(hulls[0] & (~hulls[1] | (near[0] <= near[1])), RIGHT, np.where(hulls[1], LEFT, 0))
     closed = _on_grid(coarse.astype(np.uint8), steps, labels.shape)
     return np.where(labels > 0, labels, closed).astype(np.uint8)
+
+
+def _without_dents(
+    labels: npt.NDArray[np.uint8],
+    cells: npt.NDArray[np.float32],
+    cell_mm: Spacing,
+    affine: npt.NDArray[np.float64],
+    rib_mm: float,
+) -> npt.NDArray[np.uint8]:
+    """The lungs with broad dents of the chest wall filled, found on the coarse grid; of slices that are not axial none are."""
+    leftwards = affine[0, 1:3] / np.linalg.norm(affine[0, :3])
+    if np.linalg.norm(leftwards) < _AXIAL_MIN:
+        return labels
+    steps = _steps(cell_mm)
+    coarse = labels[:: steps[0], :: steps[1], :: steps[2]]
+    mm = (cell_mm[0] * steps[0], cell_mm[1] * steps[1], cell_mm[2] * steps[2])
+    left = leftwards / np.linalg.norm(leftwards)
+    filled = fill_dents(coarse, cells[:: steps[0], :: steps[1], :: steps[2]], mm, left, rib_mm)
+    added = np.where(coarse == 0, filled, 0).astype(np.uint8)
+    return np.where(labels > 0, labels, _on_grid(added, steps, labels.shape)).astype(np.uint8)
 
 
 def _edge_share(lung: Mask, edge: Mask) -> float:

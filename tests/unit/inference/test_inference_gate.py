@@ -8,8 +8,9 @@ import numpy as np
 import pytest
 
 from config.settings import Select
+from inference.findings import Reason
 from inference.headers import Header, read_header
-from inference.selection import Choice, SeriesView, choose
+from inference.selection import Choice, Found, SeriesView, choose
 from tests.unit.inference.made import ct_dataset, header, patient, radiograph, stack, write
 
 
@@ -91,6 +92,15 @@ def test_what_is_told_of_animals_alone_is_found_in_the_header(
 ) -> None:
     path = write(ct_dataset(0, np.asarray(patient(), np.int16), **elements), tmp_path / "a.dcm")
     assert read_header(path).animal == told
+
+
+def test_lung_bases_are_not_for_us_unless_the_headers_call_it_chest() -> None:
+    found = Found("passed_over", Reason("lung_base", "only 80 of 450 mm have lung"))
+    belly = stack(body_part="", series_description="Abdomen pv")
+    verdicts = [
+        choose([SeriesView("1.2.3", headers, found=found)], Select()).verdicts[0] for headers in (belly, stack())
+    ]
+    assert [v.outcome for v in verdicts] == ["passed_over", "declined"]
 
 
 def test_words_are_whole_ones() -> None:

@@ -7,7 +7,7 @@ import numpy.typing as npt
 import pytest
 
 from config.catalogue import find_entry
-from inference.errors import LungsCut, LungsMayComplete, NoLung
+from inference.errors import LungBase, LungsCut, LungsMayComplete, NoLung
 from inference.lungs import LEFT, RIGHT, AirLungs, Lungs, judge_wholeness
 from inference.volume import Volume
 
@@ -143,3 +143,23 @@ def test_lungs_that_the_field_of_view_cuts_are_read_in_part() -> None:
     reason = judge_wholeness(narrow, may_wait=True)  # no slice that may come would help
     assert reason is not None
     assert reason.code == "field_of_view"
+
+
+@pytest.mark.parametrize(
+    ("stack_mm", "ends_cm2", "turned"),
+    [
+        ((80.0, 450.0), (0.0, 120.0), LungBase),  # the belly, with the lungs' bases
+        ((80.0, 450.0), (120.0, 0.0), LungBase),
+        ((80.0, 200.0), (0.0, 120.0), LungsCut),  # not much else: the upper slices are missing
+        ((200.0, 450.0), (0.0, 120.0), LungsCut),  # chest and belly, the upper chest missing
+        ((80.0, 450.0), (30.0, 120.0), LungsCut),  # lung at both ends
+    ],
+)
+def test_the_bases_of_the_lungs_in_a_scan_of_the_belly_are_not_for_us(
+    stack_mm: tuple[float, float], ends_cm2: tuple[float, float], turned: type[Exception]
+) -> None:
+    lungs = Lungs(np.zeros((1, 1, 1), np.uint8), 500.0, ends_cm2, 130.0, 0.0, stack_mm)
+    with pytest.raises(turned):
+        judge_wholeness(lungs, may_wait=False)
+    with pytest.raises(LungsMayComplete):
+        judge_wholeness(lungs, may_wait=True)
