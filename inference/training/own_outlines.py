@@ -1,7 +1,7 @@
 """The node's own outlines of the crops: from a point near the nodule, by the outliner that ships, never by a reader.
 
 The point is the middle of the readers' mask moved by up to 3 mm in a direction drawn for each crop (fixed seed). The size
-that the outliner expects comes from the shipped dot filter at that point. Crops have hardly any margin along k, so they are
+that the outliner expects comes from the dot filter at that point. Crops have hardly any margin along k, so they are
 continued there with their end slices, always by the same length: the crop's shape tells nothing.
 """
 
@@ -17,6 +17,7 @@ import scipy.ndimage as ndi
 
 from config.catalogue import find_entry
 from inference.chain import build_chain, build_part
+from inference.detect import DotFilter
 from inference.device import choose_device
 from inference.errors import NoSuchData
 from inference.findings import MaskCrop, Point
@@ -26,7 +27,8 @@ from inference.training.crops import Crop, volume_of
 from inference.training.plan import Progress
 
 PROMPT_MM_MAX: Final = 3.0
-FILTER: Final = "hessian-dot"
+_SCALES_MM: Final = (1.5, 2.2, 3.2, 4.7, 7.0, 10.0)
+_PLACES: Final = 40
 _CONTINUED_MM: Final = 15.0  # as far as the outliner looks along k from the middle of a nodule of 10 mm
 _AIR_HU_MAX: Final = -400.0
 _CLOSING_MM: Final = 10.0
@@ -120,25 +122,25 @@ def _outlined(crop: Crop, outlining: Outlining, kept: Path, seed: int) -> Outlin
 
 
 class OutlinerOutlining:
-    """Outliners as a reading uses them, with the size that the shipped dot filter sees at the point.
+    """Outliners as a reading uses them, with the size that the dot filter sees at the point.
 
     `by_fold`: the outliner for the crops of a fold, made without the patients of that fold; -1 for all others.
     """
 
     def __init__(self, by_fold: Mapping[int, Outliner]) -> None:
         self._by_fold = by_fold
-        self._filter = build_chain(FILTER, "cpu").detector
+        self._filter = DotFilter(_SCALES_MM, _PLACES, choose_device("cpu"))
         made = {o.algorithm.sha256 for o in by_fold.values()}
         outliners = (
             next(iter(made)) if len(made) == 1 else _together(f"{f}{o.algorithm.sha256}" for f, o in by_fold.items())
         )
-        self.stamp = f"{self._filter.algorithm.sha256[:8]}-{outliners[:8]}"
+        self.stamp = f"{_together([repr((_SCALES_MM, _PLACES))])[:8]}-{outliners[:8]}"
 
     def mask(self, crop: Crop, hu: npt.NDArray[np.int16], prompt: Point) -> MaskCrop | None:
         """See Outlining."""
         volume = volume_of(crop, hu)
         lungs = _lungs(hu, crop.spacing_mm, prompt)
-        spots = self._filter.detect(volume, lungs, _silent)
+        spots = self._filter.places(volume, lungs, _silent)
         at, spacing = np.array(prompt), np.array(crop.spacing_mm)
         near = [s for s in spots if np.linalg.norm((s.centre - at) * spacing) <= max(_NEAR_MM, s.scale_mm / 2)]
         strongest = max(near, key=lambda s: s.response, default=None)
