@@ -5,6 +5,7 @@ import numpy.typing as npt
 import pytest
 
 from config.catalogue import find_entry
+from inference.gate import flags
 from inference.lungs import RIGHT, AirLungs, Lungs
 from inference.pleura import hull_of
 from inference.volume import Volume
@@ -100,3 +101,34 @@ def test_a_hull_is_convex_and_holds_its_area() -> None:
     line = np.zeros((9, 9), bool)
     line[4, 2:7] = True
     assert np.array_equal(hull_of(line), line)
+
+
+def overlap(one: npt.NDArray[np.uint8], other: npt.NDArray[np.uint8]) -> float:
+    """Dice of two masks of both lungs."""
+    return float(2 * np.count_nonzero((one > 0) & (other > 0)) / (np.count_nonzero(one) + np.count_nonzero(other)))
+
+
+def test_noise_of_a_bone_kernel_changes_little() -> None:
+    volume = ribbed()
+    hu = volume.hu + np.random.default_rng(3).normal(0, 120, volume.hu.shape)
+    noisy = lungs_of(volume_of(np.round(hu).astype(np.int16), volume.affine))
+    assert overlap(noisy.labels, lungs_of(volume).labels) > 0.97
+
+
+def test_an_effusion_is_no_lung_and_its_flag_says_that_it_was_not_looked_through() -> None:
+    volume = ribbed()
+    hu = volume.hu.copy()
+    fluid = (reach(CENTRES[0]) < 1) & (grid()[1] > 80)  # the dependent four fifths of the right lung
+    hu[fluid] = 15
+    lungs = lungs_of(volume_of(hu, volume.affine))
+    core = fluid & (grid()[1] > 110)  # beyond what a closing reaches
+    assert (lungs.labels[core] > 0).mean() < 0.05
+    assert any("of the right lung hold air" in said for said in flags(volume_of(hu, volume.affine), lungs))
+
+
+def test_gas_of_the_bowel_under_the_diaphragm_is_no_lung() -> None:
+    volume = ribbed()
+    hu = volume.hu.copy()
+    gas = within((234.0, 80.0, 6.0), 20.0) | within((215.0, 120.0, 2.0), 16.0)
+    hu[gas & (reach(CENTRES[1]) > 1.12)] = -1000
+    assert not lungs_of(volume_of(hu, volume.affine)).labels[gas & (reach(CENTRES[1]) > 1.12)].any()
