@@ -20,6 +20,7 @@ from safetensors.torch import load_file
 from config.catalogue import Entry, find_entry
 from inference.chain import build_part
 from inference.device import choose_device
+from inference.errors import ReadingError
 from inference.evaluation.hits import Verdict, judge, targets_of
 from inference.evaluation.intervals import clopper_pearson, poisson_interval
 from inference.findings import Algorithm
@@ -131,9 +132,12 @@ def line_of(scored: Scored, entry: Entry, threshold: float) -> Line:
     """Read a scan at an operating point, by the whole chain but the grader, and judge what it reports."""
     given = _Given(scored, confidence_of(threshold), Algorithm(entry.task, entry.name, "scan-out", "", "demonstration"))
     outliner = build_part(find_entry(entry.outliner, "outliner"), choose_device("cpu"))
-    reading = read(scored.scan.volume, Chain(lungs=given, detector=given, outliner=outliner), ReadLimits())
-    nodules = reading.nodules or ()
     targets = targets_of(scored.scan)
+    try:
+        reading = read(scored.scan.volume, Chain(lungs=given, detector=given, outliner=outliner), ReadLimits())
+    except ReadingError as turned:
+        return Line(scored.scan.name, False, sum(t.counts for t in targets), 0, 0, 0, f"not read: {turned.what}")
+    nodules = reading.nodules or ()
     judged = judge([n.centre_lps_mm for n in nodules], [n.confidence or 0.0 for n in nodules], targets)
     truth = sum(target.counts for target in targets)
     hits = sum(j.verdict is Verdict.HIT for j in judged)
