@@ -73,7 +73,6 @@ class Codes:
     mass: Code = Code("118538004", "SCT", "Mass")
     attenuation: Code = Code("112031", "DCM", "Attenuation Coefficient")
     mean_attenuation: Code = Code("112181", "DCM", "Mean Attenuation Coefficient")
-    uncertainty: Code = Code("371884006", "SCT", "+/-, range of measurement uncertainty")  # CID 225
 
     # How sure, how suspicious: never "probability of cancer", which would claim a calibration that nobody made
     confidence: Code = Code("111012", "DCM", "Certainty of Finding")

@@ -256,35 +256,23 @@ def _planar(nodule: Nodule, reading: Reading, sources: Mapping[str, Dataset], co
 
 
 def _numbers(nodule: Nodule, codes: Codes) -> Iterator[hd.sr.Measurement]:
-    """Every number of the nodule with its error, as `inference` rounded them; where a code demands %, times 100."""
+    """Every number of the nodule, as `inference` rounded it; where a code demands %, times 100."""
 
-    def number(
-        name: Code, value: float, unit: Code, derivation: Code | None = None, error: float | None = None
-    ) -> hd.sr.Measurement:
-        measured = hd.sr.Measurement(
+    def number(name: Code, value: float, unit: Code, derivation: Code | None = None) -> hd.sr.Measurement:
+        return hd.sr.Measurement(
             name=concept(name),
             value=value,
             unit=concept(unit),
             derivation=None if derivation is None else concept(derivation),
         )
-        if error is not None:  # TID 310; the library offers no such item
-            beside = hd.sr.NumContentItem(
-                concept(codes.uncertainty),
-                error,
-                concept(unit),
-                relationship_type=hd.sr.RelationshipTypeValues.HAS_PROPERTIES,
-            )
-            measured[0].ContentSequence = [*measured[0].get("ContentSequence", []), beside]
-        return measured
 
-    mm = nodule.size_error_mm
-    yield number(codes.long_axis, nodule.long_axis_mm, codes.unit_mm, error=mm)
-    yield number(codes.short_axis, nodule.short_axis_mm, codes.unit_mm, error=mm)
-    yield number(codes.diameter, nodule.mean_diameter_mm, codes.unit_mm, codes.mean, error=mm)
-    yield number(codes.volume, nodule.volume_mm3, codes.unit_mm3, error=nodule.volume_error_mm3)
+    yield number(codes.long_axis, nodule.long_axis_mm, codes.unit_mm)
+    yield number(codes.short_axis, nodule.short_axis_mm, codes.unit_mm)
+    yield number(codes.diameter, nodule.mean_diameter_mm, codes.unit_mm, codes.mean)
+    yield number(codes.volume, nodule.volume_mm3, codes.unit_mm3)
     yield number(codes.attenuation, nodule.mean_hu, codes.unit_hu, codes.mean)
     if nodule.mass_mg is not None:
-        yield number(codes.mass, nodule.mass_mg, codes.unit_mg, error=nodule.mass_error_mg)
+        yield number(codes.mass, nodule.mass_mg, codes.unit_mg)
     if nodule.confidence is not None:
         yield number(codes.confidence, round(nodule.confidence * 100, 1), codes.unit_percent)
     for name, score in (
@@ -376,8 +364,7 @@ def _provenance(report: Report, shadow: shadows.Shadow, context: ResultContext) 
     for reading in report.readings:
         lines.append(f"Series {reading.series_instance_uid}: {len(reading.slices_read)} images read.")
         lines += [f"{task}: {what}." for task, what in algorithm_details(reading.algorithms).items()]
-        if any(n.size_error_mm is not None for n in reading.nodules or ()):
-            lines.append("The range of uncertainty beside a number is what the voxel size alone can make of it.")
+        lines += filter(None, [_errors(nodule) for nodule in reading.nodules or ()])
         left_out: dict[str, list[str]] = {}
         for instance in reading.slices_left_out:
             frame = "" if instance.frame is None else f" frame {instance.frame}"
@@ -387,6 +374,20 @@ def _provenance(report: Report, shadow: shadows.Shadow, context: ResultContext) 
     if context.predecessor is not None:
         lines.append("This report replaces the one named as its predecessor.")
     return lines
+
+
+def _errors(nodule: Nodule) -> str:
+    """In words: TID 1419 has no place for an uncertainty under a number (validators take it for a fault)."""
+    said = [
+        f"{what} by {error:g} {unit}"
+        for what, error, unit in (
+            ("a length", nodule.size_error_mm, "mm"),
+            ("the volume", nodule.volume_error_mm3, "mm3"),
+            ("the mass", nodule.mass_error_mg, "mg"),
+        )
+        if error is not None
+    ]
+    return f"{tracking_text(nodule)}: the voxel size alone can change {', '.join(said)}." if said else ""
 
 
 def _segmented(file: Path) -> _Segmented:
