@@ -66,12 +66,13 @@ def net(models: Path) -> Entry:
 
 
 def fold_weights(folder: Path, name: str, seen: dict[int, list[str]]) -> None:
-    """Weights for each fold beside the list of whom they saw."""
+    """Weights for each fold, of a network that sees nothing anywhere, beside the list of whom they saw."""
     (folder / name).mkdir(parents=True)
     for fold, patients in seen.items():
-        torch.manual_seed(fold)
+        state = {key: torch.zeros_like(value).half() for key, value in USE.network().state_dict().items()}
+        state[list(state)[-1]].fill_(-10.0)  # the bias of what comes out
         file = folder / name / f"{name}.{fold}.safetensors"
-        save_file({n: t.half() for n, t in USE.network().state_dict().items()}, file)
+        save_file(state, file)
         write_patients(patients_file(file), patients)
 
 
@@ -103,6 +104,7 @@ def test_each_fold_is_outlined_by_weights_that_never_saw_it(data: Path, tmp_path
     outliner.evaluate(asked, said)
     found = metrics_in(tmp_path / "out")
     assert (found["mode"], found["folds"], found["dice"]["n"]) == ("cross_fit", "fold", 20)
+    assert (found["dice"]["mean"], found["outlined"]["share"]) == (0.0, 0.0)
     write_patients(patients_file(tmp_path / "folds/tiny/tiny.3.safetensors"), ["p-8 ".strip().upper()])
     with pytest.raises(InSample, match="fold 3"):
         outliner.evaluate(asked, said)
