@@ -19,7 +19,7 @@ from inference.scoring import TARGETS, Score, to_arrays
 from inference.training.crops import load_native, patient_key
 from inference.training.grader_kept import chosen
 from inference.training.grader_models import CANDIDATES, Candidate, Chosen, Flags, linear
-from inference.training.grader_table import Measured, labels_of, measure_crops
+from inference.training.grader_table import MALIGNANT, Measured, labels_of, measure_crops
 from inference.training.own_outlines import FoldsOutlining, OutlinerOutlining, ShippedOutlining
 from inference.training.patients import patients_file, write_patients
 from inference.training.plan import Plan, Progress, Trained
@@ -99,6 +99,7 @@ def _train(plan: Plan, tell: Progress) -> Trained:
     }
     if plan.folds and plan.fold is None:
         rows = cross_fit(plan, tell)
+        metrics["auc_by_point"] = aucs_by_point(rows)
         (plan.output / "cross_fit.json").write_text(
             json.dumps([asdict(row) for row in rows], indent=0), encoding="utf-8"
         )
@@ -143,6 +144,17 @@ def cross_fit(plan: Plan, say: Progress) -> Sequence[CrossFitted]:
                 )
             )
     return rows
+
+
+def aucs_by_point(rows: Sequence[CrossFitted]) -> Sequence[float]:
+    """Malignancy AUC of all nodules that the readers are decided on, from each point; the prior stands for those without an
+    outline. How much hangs on the point."""
+    from sklearn.metrics import roc_auc_score
+
+    rated = [row for row in rows if row.ratings["malignancy"] != MALIGNANT]
+    positive = [row.ratings["malignancy"] > MALIGNANT for row in rated]
+    said = [[row.prior if s is None else s for s in row.scores["malignancy"]] for row in rated]
+    return [round(float(roc_auc_score(positive, scores)), 4) for scores in zip(*said, strict=True)]
 
 
 def _measured(plan: Plan, say: Progress) -> Measured:

@@ -73,6 +73,13 @@ def card(evaluation: Mapping[str, Any], training: Mapping[str, Any], name: str =
     if everything:
         lines.append(_aucs(f"own outlines, all {everything['n']}: the prior where there is no outline", everything))
         lines += [_aucs(f"{what}, all {everything['n']}", aucs) for what, aucs in everything["beside"].items()]
+    if training.get("auc_by_point"):
+        each = ", ".join(f"{auc:.3f}" for auc in training["auc_by_point"])
+        mean = sum(training["auc_by_point"]) / len(training["auc_by_point"])
+        lines += [
+            "",
+            f"The first point stands above. AUC of all, the prior where there is no outline, from each point: {each}; mean {mean:.3f}.",
+        ]
     lines += ["", "| figure | value | n |", "| --- | --- | --- |"]
     for figure in ("sensitivity", "specificity", "precision", "accuracy"):
         lines += _row(

@@ -7,6 +7,7 @@ import hashlib
 import json
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -30,7 +31,8 @@ def chosen(
     said = json.dumps({"candidate": fresh.candidate.name, "losses": fresh.losses})
     folder.mkdir(parents=True, exist_ok=True)
     beside = kept.with_name(f".{kept.name}")
-    np.savez(beside, said=np.frombuffer(said.encode(), np.uint8), **to_arrays({target: fresh.score}))
+    stored: dict[str, Any] = {"said": np.frombuffer(said.encode(), np.uint8), **to_arrays({target: fresh.score})}
+    np.savez(beside, **stored)
     beside.replace(kept)
     say(f"{target}: {fresh.candidate.name}, log loss {min(fresh.losses.values()):.3f}")
     return fresh

@@ -60,7 +60,8 @@ class _Block(nn.Module):
         """(n, width, k, j, i) to the same."""
         y = self.norm(self.depthwise(x).movedim(1, -1))
         y = self.scale * self.narrow(functional.gelu(self.widen(y)))
-        return x + y.movedim(-1, 1)
+        added: torch.Tensor = x + y.movedim(-1, 1)
+        return added
 
 
 class _Norm(nn.Module):
@@ -148,7 +149,7 @@ def train_fold(
         values, labels = _batch(cubes, positive, recipe.batch, np.random.default_rng((seed, step)))
         loss = functional.binary_cross_entropy_with_logits(network(values)[:, 0], labels)
         optimiser.zero_grad()
-        loss.backward()  # type: ignore[no-untyped-call]
+        loss.backward()
         optimiser.step()
         schedule.step()
         over = ends is not None and time.monotonic() > ends

@@ -9,7 +9,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
-from typing import Final
+from typing import Any, Final
 
 import numpy as np
 
@@ -113,7 +113,8 @@ def _once(kept: Path, make: Callable[[], Mapping[str, Numbers]], say: Progress) 
             return dict(arrays)
     made = make()
     beside = kept.with_name(f".{kept.name}")
-    np.savez_compressed(beside, **made)
+    stored: dict[str, Any] = dict(made)
+    np.savez_compressed(beside, **stored)
     beside.replace(kept)
     say(
         f"{kept.stem.split('-')[0]}: {int(np.isfinite(made['features'][:, 0]).sum())} of {len(made['features'])} nodules measured"

@@ -8,7 +8,9 @@ import numpy as np
 import pytest
 from safetensors.numpy import save_file
 
-from config.catalogue import Entry
+from config.catalogue import Entry, find_entry
+from inference.chain import build_part
+from inference.device import choose_device
 from inference.errors import ModelRefused
 from inference.features import NAMES
 from inference.findings import MaskCrop, Nodule
@@ -131,3 +133,13 @@ def test_the_grounds_of_a_grade_add_up_to_its_score(tmp_path: Path) -> None:
     assert (feature, value) == ("diameter", pytest.approx(np.log(16), abs=0.1))
     assert part > 0
     assert nodule.grounds[0].score == nodule.malignancy
+
+
+def test_the_shipped_grader_grades_a_large_ball_higher_than_a_small_one_and_calcium_as_calcium() -> None:
+    """Loaded as a chain loads it, after its digest."""
+    part = build_part(find_entry("grade-features", "grader"), choose_device("cpu"))
+    volume, found = nodules((22.0, 30.0), (7.0, 30.0), (7.0, 700.0))
+    large, small, dense = part.grade(volume, found, silent)
+    assert large.malignancy > small.malignancy
+    assert (large.calcified, dense.calcified) == (False, True)
+    assert large.texture == dense.texture == "solid"
