@@ -95,7 +95,7 @@ def evaluate(request: Request, say: Progress) -> Written:
     patients = {folder: str(scan_facts(folder)["patient_id"]) for folder in folders}
     used = [entries[task] for task in ("lungs", "detector", "outliner")]
     seen = 0 if request.folds else in_sample(request, used, patients.values())
-    chain_of = _chains(request, entries, list(patients.values()), say)
+    chain_of = _chains(request, entries, say)
     done = []
     for place, folder in enumerate(folders, start=1):
         say(f"{place} of {len(folders)}: {folder.name}")
@@ -112,27 +112,22 @@ def _is_scored(folder: Path) -> bool:
     return bool(facts.get("nodules")) or bool(facts.get("complete_labelling"))
 
 
-def _chains(
-    request: Request, entries: Mapping[str, Entry], patients: Sequence[str], say: Progress
-) -> Callable[[str], Chain]:
+def _chains(request: Request, entries: Mapping[str, Entry], say: Progress) -> Callable[[str], Chain]:
     """The chain that may read a patient; each is built once."""
     where = choose_device(request.device)
     crops = [crop for load in (load_native, load_cubes, load_candidates) for crop in _crops(load, request)]
     folds = {patient_key(crop.patient): crop.fold for crop in crops}
     others = max(folds.values(), default=-1) + 1
-    everyone = {patient_key(patient) for patient in (*folds, *patients)}
-    built: dict[int | None, Chain] = {}
+    built: dict[tuple[str, ...], Chain] = {}
 
     def chain_of(patient: str) -> Chain:
-        fold = folds.get(patient_key(patient), others) if request.folds else None
-        if fold not in built:
-            mine = dict(entries)
-            if fold is not None:
-                members = {p for p in everyone if folds.get(p, others) == fold}
-                for task in ("detector", "outliner"):
-                    mine[task] = fold_entry(request, entries[task], fold, members, say)
-            built[fold] = Chain(*(build_part(mine[task], where) for task in ("lungs", "detector", "outliner")))
-        return built[fold]
+        mine = dict(entries)
+        for task in ("detector", "outliner") if request.folds else ():
+            mine[task] = fold_entry(request, entries[task], folds.get(patient_key(patient), others), {patient}, say)
+        key = tuple(mine[task].digest() for task in ("lungs", "detector", "outliner"))
+        if key not in built:
+            built[key] = Chain(*(build_part(mine[task], where) for task in ("lungs", "detector", "outliner")))
+        return built[key]
 
     return chain_of
 

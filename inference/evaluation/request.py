@@ -118,7 +118,7 @@ def fold_entry(request: Request, base: Entry, fold: int, patients: Iterable[str]
     (that resumes).
 
     Args:
-        patients: of the fold; weights whose list holds one of them are refused.
+        patients: who is to be read; weights of the fold whose list holds one of them are refused.
     Raises:
         InSample: such weights.
         ModelRefused: weights without a list of their patients.
@@ -126,9 +126,7 @@ def fold_entry(request: Request, base: Entry, fold: int, patients: Iterable[str]
     patients = frozenset(patients)
     if not base.weights or _never_saw(base, patients):
         return base
-    name = f"{base.name}.{fold}.safetensors"
-    places = [request.fold_weights / base.name / name, request.fold_weights / name]
-    file = next((place for place in places if place.is_file()), None)
+    file = _committed(request, base, fold, patients)
     parameters: Mapping[str, Any] = base.parameters
     if file is None:
         say(f"{base.name}: no weights without fold {fold} in {request.fold_weights.name}; they are trained now")
@@ -151,6 +149,19 @@ def fold_entry(request: Request, base: Entry, fold: int, patients: Iterable[str]
             f"{len(leaked)} patients of fold {fold} are among those of its weights", file.name, "train them again"
         )
     return entry
+
+
+def _committed(request: Request, base: Entry, fold: int, patients: frozenset[str]) -> Path | None:
+    """The weights of this fold by their name, else any of this entry whose list holds none of the patients."""
+    places = (request.fold_weights / base.name, request.fold_weights)
+    for place in places:
+        if (place / f"{base.name}.{fold}.safetensors").is_file():
+            return place / f"{base.name}.{fold}.safetensors"
+    for file in sorted(places[0].glob("*.safetensors")):
+        known = read_patients(patients_file(file))
+        if not any(patient in known or patient_key(patient) in known for patient in patients):
+            return file
+    return None
 
 
 def _never_saw(base: Entry, patients: frozenset[str]) -> bool:

@@ -124,6 +124,9 @@ def test_own_weights_read_a_fold_that_they_never_saw(tmp_path: Path) -> None:
     fold_weights(tmp_path / "folds", "tiny", {1: ["P-1"]})
     other = fold_entry(asked, entry, 1, {"P-2"}, said)
     assert (other.weights, other.folder) == ("tiny.1.safetensors", tmp_path / "folds/tiny")
+    (tmp_path / "folds/tiny/tiny.1.safetensors").rename(tmp_path / "folds/tiny/without-two.safetensors")
+    (tmp_path / "folds/tiny/tiny.1.patients.json").rename(tmp_path / "folds/tiny/without-two.patients.json")
+    assert fold_entry(asked, entry, 4, {"p-2"}, said).weights == "without-two.safetensors"
 
 
 def test_patients_of_the_training_are_refused_whatever_the_case_of_their_id(tmp_path: Path) -> None:
