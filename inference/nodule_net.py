@@ -94,7 +94,8 @@ def flipped_mean(net: NoduleNet, near: torch.Tensor, wide: torch.Tensor) -> torc
 
 class NoduleNetDetector:
     """Both stages. Parameters of the catalogue: `scales_mm` and `candidates_max` of the filter, `batch` (places at a time),
-    `response_weight` and `response_usual` (the logarithm of the filter's answer counts with the logit), `confidence_min`.
+    `response_weight` and `response_usual` (the logarithm of the filter's answer counts with the logit), `confidence_min`, and
+    `confidence_min_large` from a diameter of `large_mm` on: large places are few, and fewer of them are vessels.
     """
 
     def __init__(self, entry: Entry, device: torch.device, tensors: Mapping[str, torch.Tensor] | None = None) -> None:
@@ -109,6 +110,8 @@ class NoduleNetDetector:
         self._response_weight = entry.number("response_weight")
         self._response_usual = entry.number("response_usual")
         self._confidence_min = entry.number("confidence_min")
+        self._confidence_min_large = entry.number("confidence_min_large")
+        self._large_mm = entry.number("large_mm")
         self._net = network_of(load_tensors(entry) if tensors is None else tensors, entry.name)
         self._device = device
 
@@ -128,8 +131,9 @@ class NoduleNetDetector:
         return sorted(scored, key=_by_confidence)
 
     def is_strong(self, spot: Spot) -> bool:
-        """Whether the confidence reaches the operating point."""
-        return spot.confidence is not None and spot.confidence >= self._confidence_min
+        """Whether the confidence reaches the operating point of its size."""
+        least = self._confidence_min_large if spot.scale_mm >= self._large_mm else self._confidence_min
+        return spot.confidence is not None and spot.confidence >= least
 
     def _confidence(self, spot: Spot, logit: float) -> float:
         score = logit + self._response_weight * math.log(spot.response / self._response_usual)

@@ -28,7 +28,7 @@ from inference.lungs import Lungs
 from inference.measure import to_lps_mm
 from inference.nodule_net import NoduleNetDetector, without_parts
 from inference.reader import Chain, Progress, ReadLimits, Spot, read
-from inference.training.operating import threshold_of
+from inference.training.operating import FALSE_PER_SCAN, FALSE_PER_SCAN_LARGE, LARGE_MM, threshold_of
 from inference.training.patients import patients_file, read_patients
 from inference.training.scans import Scan, load_scans
 from inference.volume import Volume
@@ -49,13 +49,13 @@ class Scored:
     fold: str
     seconds: float
 
-    @property
-    def false_scores(self) -> list[float]:
-        """Logits of the places that lie on no mark and beside none."""
+    def false_scores(self, large: bool) -> list[float]:
+        """Logits of the large or the small places that lie on no mark and beside none."""
         return [
             logit(spot.confidence or 0.0)
             for spot in self.spots
-            if not self.scan.marks_within(to_lps_mm(self.scan.volume.affine, spot.centre), FEW_READERS_MM)
+            if (spot.scale_mm >= LARGE_MM) == large
+            and not self.scan.marks_within(to_lps_mm(self.scan.volume.affine, spot.centre), FEW_READERS_MM)
         ]
 
 
@@ -77,14 +77,14 @@ class _Given:
     """What was found before: lungs, and places at an operating point."""
 
     scored: Scored
-    least: float
+    least: tuple[float, float]
     algorithm: Algorithm
 
     def segment(self, volume: Volume) -> Lungs:
         return self.scored.lungs
 
     def is_strong(self, spot: Spot) -> bool:
-        return (spot.confidence or 0.0) >= self.least
+        return (spot.confidence or 0.0) >= self.least[spot.scale_mm >= LARGE_MM]
 
     def detect(self, volume: Volume, lungs: Lungs, progress: Progress) -> Sequence[Spot]:
         return without_parts(volume, self.scored.spots, self.is_strong)
@@ -128,9 +128,16 @@ def score_scans(data: Path, entry: Entry, folder: Path) -> list[Scored]:
     return scored
 
 
-def line_of(scored: Scored, entry: Entry, threshold: float) -> Line:
+def rule(complete: Sequence[Scored]) -> tuple[float, float]:
+    """The confidences that small and large places must reach, from completely labelled scans."""
+    small = threshold_of([s.false_scores(False) for s in complete], FALSE_PER_SCAN)
+    large = threshold_of([s.false_scores(True) for s in complete], FALSE_PER_SCAN_LARGE)
+    return confidence_of(small), confidence_of(large)
+
+
+def line_of(scored: Scored, entry: Entry, least: tuple[float, float]) -> Line:
     """Read a scan at an operating point, by the whole chain but the grader, and judge what it reports."""
-    given = _Given(scored, confidence_of(threshold), Algorithm(entry.task, entry.name, "scan-out", "", "demonstration"))
+    given = _Given(scored, least, Algorithm(entry.task, entry.name, "scan-out", "", "demonstration"))
     outliner = build_part(find_entry(entry.outliner, "outliner"), choose_device("cpu"))
     targets = targets_of(scored.scan)
     try:
@@ -148,24 +155,24 @@ def line_of(scored: Scored, entry: Entry, threshold: float) -> Line:
     return Line(scored.scan.name, scored.scan.complete, truth, hits, false, len(nodules), words)
 
 
-def scan_out(data: Path, entry: Entry, folder: Path) -> tuple[list[Line], float]:
+def scan_out(data: Path, entry: Entry, folder: Path) -> tuple[list[Line], tuple[float, float]]:
     """The lines of all scans, and the threshold of the rule on all complete ones (what ships)."""
     scored = score_scans(data, entry, folder)
     complete = [s for s in scored if s.scan.complete]
     lines = []
     for one in scored:
-        threshold = threshold_of([s.false_scores for s in complete if s.scan.patient != one.scan.patient])
-        line = line_of(one, entry, threshold)
+        least = rule([s for s in complete if s.scan.patient != one.scan.patient])
+        line = line_of(one, entry, least)
         lines.append(line)
         marked = (
             f"{line.false} false" if line.complete else f"{line.findings - line.hits} others (not all are labelled)"
         )
         print(
             f"{line.name}: {line.hits} of {line.truth} nodules, {marked}; {line.findings} findings at "
-            f"{confidence_of(threshold):.3f}, weights {one.fold}, {one.seconds:.0f} s to the places [{line.words}]",
+            f"{least[0]:.3f} (large {least[1]:.3f}), weights {one.fold}, {one.seconds:.0f} s to the places [{line.words}]",
             flush=True,
         )
-    return lines, threshold_of([s.false_scores for s in complete])
+    return lines, rule(complete)
 
 
 def main() -> int:
@@ -177,20 +184,20 @@ def main() -> int:
     arguments = parser.parse_args()
     torch.manual_seed(0)
     entry = find_entry(arguments.entry, "detector")
-    lines, threshold = scan_out(arguments.data, entry, arguments.weights or ROOT / "models" / "folds" / entry.name)
+    lines, least = scan_out(arguments.data, entry, arguments.weights or ROOT / "models" / "folds" / entry.name)
     whole = [line for line in lines if line.complete]
     hits, truth = sum(line.hits for line in whole), sum(line.truth for line in whole)
     false = [line.false for line in whole]
     tumours = [line for line in lines if line.name.startswith("qin-")]
     low, high = clopper_pearson(hits, truth)
-    least, most = poisson_interval(sum(false))
+    fewest, most = poisson_interval(sum(false))
     print(f"nodules: {hits} of {truth} ({low:.2f} to {high:.2f})")
     print(f"target tumours: {sum(line.hits for line in tumours)} of {len(tumours)}")
     print(
-        f"false positives: {sum(false) / len(whole):.2f} a scan ({least / len(whole):.2f} to {most / len(whole):.2f}), "
+        f"false positives: {sum(false) / len(whole):.2f} a scan ({fewest / len(whole):.2f} to {most / len(whole):.2f}), "
         f"at most {max(false)}; n = {len(whole)} scans"
     )
-    print(f"the rule on all complete scans: confidence_min {confidence_of(threshold):.3f}")
+    print(f"the rule on all complete scans: confidence_min {least[0]:.3f}, confidence_min_large {least[1]:.3f}")
     return 0
 
 

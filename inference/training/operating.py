@@ -1,9 +1,14 @@
-"""The operating point of a detector: one rule, from the false alarms on completely labelled scans that its weights never saw."""
+"""The operating point of a detector: one rule, from the false alarms on completely labelled scans that its weights never saw.
+
+At most half a false positive a scan from small places; none from large ones, of which there are few.
+"""
 
 from collections.abc import Sequence
 from typing import Final
 
+LARGE_MM: Final = 15.0
 FALSE_PER_SCAN: Final = 0.5
+FALSE_PER_SCAN_LARGE: Final = 0.0
 
 
 def threshold_of(false_scores: Sequence[Sequence[float]], per_scan: float = FALSE_PER_SCAN) -> float:
@@ -12,7 +17,8 @@ def threshold_of(false_scores: Sequence[Sequence[float]], per_scan: float = FALS
     Args:
         false_scores: for each scan the scores (logits) of all places that are on no mark; weights that never saw the scan.
     Returns:
-        halfway between the weakest one that is let through and the strongest one that is not.
+        halfway between the weakest one that is let through and the strongest one that is not; half a unit above them all
+        where none may pass.
     Raises:
         ValueError: no scan, or too few places to find it.
     """

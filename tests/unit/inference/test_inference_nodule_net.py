@@ -19,7 +19,8 @@ BALLS = [((70.0, 80.0, 60.0), 12.0, 40.0), ((170.0, 80.0, 80.0), 8.0, 40.0), ((1
 
 def entry(**parameters: float) -> Entry:
     kept = {**find_entry("hessian-dot", "detector").parameters, "candidates_max": 12, "batch": 5}
-    kept |= {"response_weight": 0.5, "response_usual": 60.0, "confidence_min": 0.5, **parameters}
+    kept |= {"response_weight": 0.5, "response_usual": 60.0}
+    kept |= {"confidence_min": 0.5, "confidence_min_large": 0.5, "large_mm": 15.0, **parameters}
     return find_entry("hessian-dot", "detector").model_copy(update={"parameters": kept})
 
 
@@ -56,8 +57,9 @@ def test_the_same_volume_gives_the_same_places_whatever_the_batch() -> None:
 def test_a_flipped_volume_has_the_same_places_flipped(axis: int) -> None:
     volume = chest(BALLS)
     flipped = volume_of(np.ascontiguousarray(np.flip(volume.hu, axis)), volume.affine)
-    ours = {tuple(np.round(s.centre, 1)): s.confidence or 0 for s in spots_in(volume, confidence_min=2.0)}
-    for spot in spots_in(flipped, confidence_min=2.0):
+    never = {"confidence_min": 2.0, "confidence_min_large": 2.0}
+    ours = {tuple(np.round(s.centre, 1)): s.confidence or 0 for s in spots_in(volume, **never)}
+    for spot in spots_in(flipped, **never):
         centre = list(spot.centre)
         centre[axis] = volume.hu.shape[axis] - 1 - centre[axis]
         nearest = min(ours, key=lambda c: float(np.linalg.norm(np.subtract(c, centre))))
@@ -68,9 +70,15 @@ def test_a_flipped_volume_has_the_same_places_flipped(axis: int) -> None:
 def test_only_what_reaches_the_operating_point_may_be_reported() -> None:
     spots = spots_in(chest(BALLS))
     middle = sorted(s.confidence or 0 for s in spots)[len(spots) // 2]
-    strict = detector(confidence_min=middle)
+    strict = detector(confidence_min=middle, confidence_min_large=middle)
     assert {strict.is_strong(s) for s in spots} == {True, False}
     assert not strict.is_strong(Spot((1.0, 1.0, 1.0), 500.0, 8.0))  # a response alone is no confidence
+
+
+def test_large_places_have_an_operating_point_of_their_own() -> None:
+    ours = detector(confidence_min=0.9, confidence_min_large=0.7, large_mm=15.0)
+    assert ours.is_strong(Spot((1.0, 1.0, 1.0), 80.0, 16.0, 0.8))
+    assert not ours.is_strong(Spot((1.0, 1.0, 1.0), 80.0, 14.0, 0.8))
 
 
 def test_several_strong_places_on_one_mass_are_one_finding_of_the_best_confidence() -> None:
