@@ -15,7 +15,16 @@ import numpy.typing as npt
 
 from inference.evaluation.calibration import brier, calibration_error_of, expected_calibration_error, reliability
 from inference.evaluation.intervals import CLASS_MIN, Interval, bootstrap, mean_of, rounded, rounded_ci, share
-from inference.evaluation.ranking import auc, auc_of, confusion, f1_of, matched_pairs, paired_auc, paired_auc_of
+from inference.evaluation.ranking import (
+    auc,
+    auc_of,
+    confusion,
+    drawn_together,
+    f1_of,
+    in_order,
+    matched_pairs,
+    paired_auc,
+)
 from inference.evaluation.strata import by_group, texture_class
 
 MID_SIZES_MM: Final = (5.0, 15.0)
@@ -145,7 +154,7 @@ def _auc(cases: Sequence[Graded], positive: Flags, score: Scores, places: npt.ND
 def _matched(
     cases: Sequence[Graded], positive: Flags, negative: Flags, score: Scores, diameter: Scores
 ) -> dict[str, Any]:
-    """Pairs are made once; see `paired_auc_of`."""
+    """Pairs are made once; pairs that share a patient are drawn together."""
     used = np.flatnonzero(positive | negative)
     pairs = matched_pairs(positive[used], diameter[used], PAIR_APART_MM_MAX)
     figure: dict[str, Any] = {
@@ -155,10 +164,11 @@ def _matched(
     }
     if len(pairs) < CLASS_MIN:
         return figure
-    interval = bootstrap(paired_auc_of(score, used[pairs]), [case.patient for case in cases])
+    pairs = used[pairs]
+    interval = bootstrap(mean_of(in_order(score, pairs)), drawn_together([case.patient for case in cases], pairs))
     if interval is not None:
         figure |= {
-            "auc_size_matched": rounded(paired_auc(score, used[pairs])),
+            "auc_size_matched": rounded(paired_auc(score, pairs)),
             "auc_size_matched_ci": rounded_ci(interval),
         }
     return figure

@@ -97,7 +97,8 @@ def median_of(values: Numbers) -> Statistic:
 
 def ratio(part: Numbers, whole: Numbers) -> Numbers:
     """Part by whole, nan where the whole is 0."""
-    return np.divide(part, whole, out=np.full(len(part), np.nan), where=whole > 0)
+    quotient: Numbers = np.divide(part, whole, out=np.full(len(part), np.nan), where=whole > 0)
+    return quotient
 
 
 def rounded(value: float | None, digits: int = 4) -> float | None:

@@ -4,11 +4,13 @@ Scores are (n,) floats, higher is more likely positive; `positive` is (n,) bool.
 tests compare them case by case; they are ours because the bootstrap asks for them thousands of times.
 """
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
 import numpy.typing as npt
-from scipy import stats
+from scipy import sparse, stats
+from scipy.sparse import csgraph
 
 from inference.evaluation.intervals import Statistic, ratio
 
@@ -146,21 +148,22 @@ def matched_pairs(positive: Flags, diameter_mm: Scores, apart_mm_max: float) -> 
     return np.array(pairs, np.intp).reshape(-1, 2)
 
 
+def in_order(score: Scores, pairs: npt.NDArray[np.intp]) -> Scores:
+    """For each pair 1 where its positive has the higher score, 0.5 where they tie."""
+    ahead = score[pairs[:, 0]] - score[pairs[:, 1]]
+    ordered: Scores = (ahead > 0) + 0.5 * (ahead == 0)
+    return ordered
+
+
 def paired_auc(score: Scores, pairs: npt.NDArray[np.intp]) -> float:
     """Share of the pairs whose positive has the higher score, ties count half; nan without pairs."""
-    if not len(pairs):
-        return float("nan")
-    ahead = score[pairs[:, 0]] - score[pairs[:, 1]]
-    return float(np.mean((ahead > 0) + 0.5 * (ahead == 0)))
+    return float(np.mean(in_order(score, pairs))) if len(pairs) else float("nan")
 
 
-def paired_auc_of(score: Scores, pairs: npt.NDArray[np.intp]) -> Statistic:
-    """The same of weighted cases: a pair counts as often as both of its patients were drawn."""
-    ahead = score[pairs[:, 0]] - score[pairs[:, 1]]
-    in_order = (ahead > 0) + 0.5 * (ahead == 0)
-
-    def shares(weights: Scores) -> Scores:
-        times = weights[:, pairs[:, 0]] * weights[:, pairs[:, 1]]
-        return ratio(times @ in_order, times.sum(axis=1))
-
-    return shares
+def drawn_together(patients: Sequence[str], pairs: npt.NDArray[np.intp]) -> list[str]:
+    """A name for each pair, the same for pairs that share a patient, also through others: these are drawn together."""
+    names, of_case = np.unique(np.asarray(patients, dtype=str), return_inverse=True)
+    one, other = of_case[pairs[:, 0]], of_case[pairs[:, 1]]
+    graph = sparse.coo_matrix((np.ones(len(pairs)), (one, other)), shape=(len(names), len(names)))
+    _, group = csgraph.connected_components(graph, directed=False)
+    return [str(group[patient]) for patient in one]

@@ -8,7 +8,7 @@ from sklearn import metrics as sk
 from inference.evaluation.calibration import brier, calibration_error_of, expected_calibration_error, reliability
 from inference.evaluation.intervals import bootstrap, clopper_pearson, mean_of, median_of, poisson_interval, share
 from inference.evaluation.overlap import dice, volume_error
-from inference.evaluation.ranking import auc, auc_of, confusion, f1_of, matched_pairs, paired_auc, paired_auc_of, roc
+from inference.evaluation.ranking import auc, auc_of, confusion, drawn_together, f1_of, matched_pairs, paired_auc, roc
 
 CASES = ["plain", "many ties", "all alike", "perfect", "the wrong way round", "one positive"]
 
@@ -158,25 +158,21 @@ def test_a_weighted_figure_is_that_of_the_cases_written_out_so_often() -> None:
     score = np.round(draw.random(80), 1)
     called = score >= 0.5
     weights = draw.integers(0, 4, (20, 80)).astype(float)
-    pairs = matched_pairs(positive, draw.random(80), 0.2)
     weighted = {
         "auc": auc_of(positive, score)(weights),
         "f1": f1_of(positive, called)(weights),
         "ece": calibration_error_of(positive, score)(weights),
         "mean": mean_of(score)(weights),
         "median": median_of(score)(weights),
-        "pairs": paired_auc_of(score, pairs)(weights),
     }
     for n, row in enumerate(weights):
         often = np.repeat(np.arange(80), row.astype(int))
-        both = np.repeat(np.arange(len(pairs)), (row[pairs[:, 0]] * row[pairs[:, 1]]).astype(int))
         written_out = {
             "auc": auc(positive[often], score[often]),
             "f1": confusion(positive[often], called[often]).f1,
             "ece": expected_calibration_error(positive[often], score[often]),
             "mean": float(np.mean(score[often])),
             "median": float(np.median(score[often])),
-            "pairs": paired_auc(score, pairs[both]),
         }
         for name, value in written_out.items():
             assert weighted[name][n] == pytest.approx(value), name
@@ -196,6 +192,7 @@ def test_pairs_of_one_size_leave_the_diameter_nothing_to_say() -> None:
     assert np.abs(diameter[pairs[:, 0]] - diameter[pairs[:, 1]]).max() <= 0.5
     assert paired_auc(diameter, pairs) == pytest.approx(0.5, abs=0.15)
     assert paired_auc(positive.astype(float), pairs) == 1.0
+    assert drawn_together(["a", "b", "c", "d", "e"], np.array([[0, 1], [2, 1], [3, 4]])) == ["0", "0", "1"]
     assert np.isnan(paired_auc(diameter, matched_pairs(np.zeros(300, bool), diameter, 0.5)))
 
 
