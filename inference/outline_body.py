@@ -67,7 +67,12 @@ class BodyFinder:
         self._mirrored = sorted(axes, key=lambda kept: 0 in kept)[: use.mirrored]
 
     def at(
-        self, hu: npt.NDArray[np.int16], spacing_mm: Three, centre: Three, size_mm: float, hull: npt.NDArray[np.uint8] | None = None
+        self,
+        hu: npt.NDArray[np.int16],
+        spacing_mm: Three,
+        centre: Three,
+        size_mm: float,
+        hull: npt.NDArray[np.uint8] | None = None,
     ) -> tuple[Box, Mask] | None:
         """The body at a point (k, j, i) of an array whose axes are the patient's: a box, and its voxels in it. None: nothing.
 

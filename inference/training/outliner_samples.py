@@ -18,8 +18,9 @@ from inference.outline_patch import SIDE, Array, Beyond, Grid, Sizes, grid_aroun
 from inference.outline_unet import NEIGHBOURS
 from inference.training.crops import Crop
 
-_MOVED_MM: Final = 4.0  # the point is moved by up to this, a little more than is promised
-_SIZES_SEEN: Final = (0.7, 1.5)  # what a detector takes a nodule's size for, as a share of it
+_MOVED_MM: Final = 4.0  # the point is moved by up to this, a little more than is promised, or by ...
+_MOVED_SHARE: Final = 0.15  # ... this share of the diameter where that is more
+_SIZES_SEEN: Final = (0.4, 1.5)  # what a nodule's size is taken for at first, as a share of it: masses are seen in part
 _NOISE_HU: Final = 70.0
 _CUBE_SHARE: Final = 0.25  # of the samples, though they are a tenth of the nodules
 _PLANTED_SHARE: Final = 0.5
@@ -81,7 +82,7 @@ class Samples:
         start, stop = (np.zeros(3, int), np.array(crop.mask.shape)) if whole else _cut(crop, rng)
         box = tuple(slice(a, b) for a, b in zip(start, stop, strict=True))
         hu, mask = crop.hu[box], crop.mask[box]
-        k, j, i = middle + moved(rng, crop.spacing_mm, _MOVED_MM) - start
+        k, j, i = middle + moved(rng, crop.spacing_mm, max(_MOVED_MM, _MOVED_SHARE * size_mm)) - start
         seen_mm = size_mm * np.exp(rng.uniform(*np.log(_SIZES_SEEN)))
         step_mm = self._sizes.step_mm(seen_mm) * rng.uniform(0.85, 1.2)
         every = int(rng.integers(1, 3)) if crop.spacing_mm[0] < 1.3 else 1
