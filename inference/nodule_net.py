@@ -93,9 +93,10 @@ def flipped_mean(net: NoduleNet, near: torch.Tensor, wide: torch.Tensor) -> torc
 
 
 class NoduleNetDetector:
-    """Both stages. Parameters of the catalogue: `scales_mm` and `candidates_max` of the filter, `batch` (places at a time),
-    `response_weight` and `response_usual` (the logarithm of the filter's answer counts with the logit), `confidence_min`, and
-    `confidence_min_large` from a diameter of `large_mm` on: large places are few, and fewer of them are vessels.
+    """Both stages. Parameters of the catalogue: `scales_mm` and `places_max` of the filter, `batch` (places at a time),
+    `response_weight` and `response_usual` (the logarithm of the filter's answer counts with the logit), `confidence_min`,
+    and `confidence_min_large` from a diameter of `large_mm` on: large places are few, and fewer of them are vessels. The
+    best `candidates_max` places are kept.
     """
 
     def __init__(self, entry: Entry, device: torch.device, tensors: Mapping[str, torch.Tensor] | None = None) -> None:
@@ -105,7 +106,8 @@ class NoduleNetDetector:
             ModelRefused: weights are missing, or not those of this network.
         """
         self.algorithm = Algorithm(entry.task, entry.name, entry.version, entry.sha256, entry.validation)
-        self._filter = DotFilter(entry.numbers("scales_mm"), int(entry.number("candidates_max")), device)
+        self._filter = DotFilter(entry.numbers("scales_mm"), int(entry.number("places_max")), device)
+        self._candidates_max = int(entry.number("candidates_max"))
         self._batch = int(entry.number("batch"))
         self._response_weight = entry.number("response_weight")
         self._response_usual = entry.number("response_usual")
@@ -116,8 +118,8 @@ class NoduleNetDetector:
         self._device = device
 
     def detect(self, volume: Volume, lungs: Lungs, progress: Progress) -> Sequence[Spot]:
-        """All places of the filter that are no part of a larger one, by confidence."""
-        return without_parts(volume, self.score(volume, lungs, progress), self.is_strong)
+        """The best places that are no part of a larger one, by confidence."""
+        return without_parts(volume, self.score(volume, lungs, progress), self.is_strong)[: self._candidates_max]
 
     def score(self, volume: Volume, lungs: Lungs, progress: Progress) -> list[Spot]:
         """All places of the filter with the network's confidence, the best first."""

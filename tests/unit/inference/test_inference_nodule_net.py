@@ -18,7 +18,7 @@ BALLS = [((70.0, 80.0, 60.0), 12.0, 40.0), ((170.0, 80.0, 80.0), 8.0, 40.0), ((1
 
 
 def entry(**parameters: float) -> Entry:
-    kept = {**find_entry("hessian-dot", "detector").parameters, "candidates_max": 12, "batch": 5}
+    kept = {**find_entry("hessian-dot", "detector").parameters, "places_max": 12, "candidates_max": 12, "batch": 5}
     kept |= {"response_weight": 0.5, "response_usual": 60.0}
     kept |= {"confidence_min": 0.5, "confidence_min_large": 0.5, "large_mm": 15.0, **parameters}
     return find_entry("hessian-dot", "detector").model_copy(update={"parameters": kept})
@@ -45,6 +45,11 @@ def test_every_place_has_a_confidence_and_the_most_confident_come_first() -> Non
     assert 3 <= len(spots) <= 12
     assert all(c is not None and 0 < c < 1 for c in confidences)
     assert confidences == sorted(confidences, reverse=True)  # type: ignore[type-var]
+
+
+def test_no_more_candidates_than_the_entry_names() -> None:
+    every = spots_in(chest(BALLS))
+    assert spots_in(chest(BALLS), candidates_max=2) == every[:2]
 
 
 def test_the_same_volume_gives_the_same_places_whatever_the_batch() -> None:
