@@ -204,7 +204,7 @@ class Select(Section):
 class Read(Section):
     """The inference worker."""
 
-    detector: Name = Field(default="hessian-dot", description="Catalogue entry of the nodule detector.")
+    detector: Name = Field(default="nodule-net", description="Catalogue entry of the nodule detector.")
     device: Literal["auto", "cpu", "cuda"] = Field(default="auto", description="Where to compute.")
     attempts_max: PositiveInt = Field(
         default=3, description="Attempts at a series before it is quarantined, and at a study before it is held."
