@@ -7,7 +7,7 @@ INPUT ?=
 OUTPUT ?= demo-output
 DISK_MIB := 3500
 
-.PHONY: env env-dev demo check test accept-a bench lock docs clean
+.PHONY: env env-dev demo check test accept-a accept-b bench lock docs clean
 
 env: $(VENV)/.runtime
 env-dev: $(VENV)/.dev
@@ -41,6 +41,9 @@ test: check
 
 accept-a: env-dev
 	@$(BIN)/python -m tools.accept_a
+
+accept-b: env-dev
+	@$(BIN)/python -m tools.accept_b
 
 bench: env-dev
 	@$(BIN)/python -m benches.receive
