@@ -75,7 +75,8 @@ class Codes:
     mean_attenuation: Code = Code("112181", "DCM", "Mean Attenuation Coefficient")
 
     # How sure, how suspicious: never "probability of cancer", which would claim a calibration that nobody made
-    confidence: Code = Code("111012", "DCM", "Certainty of Finding")
+    # 111012 DCM "Certainty of Finding" would be a calibrated one; a detector's output is a score
+    detection_score: Code = Code("AIDETECTION", PRIVATE_SCHEME, "Detection score")
     suspicion_score: Code = Code("AISUSP", PRIVATE_SCHEME, "Suspicion score, trained on readers' opinion")
 
     # C28749 NCIt "Spiculation" is a finding, present or absent; a score is neither
@@ -109,7 +110,6 @@ class Codes:
     unit_mm3: Code = Code("mm3", "UCUM", "cubic millimeter")
     unit_mg: Code = Code("mg", "UCUM", "milligram")
     unit_hu: Code = Code("[hnsf'U]", "UCUM", "Hounsfield unit")
-    unit_percent: Code = Code("%", "UCUM", "Percent")
     unit_one: Code = Code("1", "UCUM", "no units")
 
     def lung_rads_value(self, category: str) -> Code:

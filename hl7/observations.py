@@ -133,7 +133,7 @@ def of_nodule(nodule: Nodule, codes: Codes) -> tuple[Observation, ...]:
         if whole is not None:
             said.append(number(name, f"{whole:d}", unit))
     if nodule.confidence is not None:
-        said.append(number(codes.confidence, f"{nodule.confidence * 100:.1f}", codes.unit_percent))
+        said.append(number(codes.detection_score, f"{nodule.confidence:.3f}", codes.unit_one))
     if nodule.malignancy is not None:
         said.append(number(codes.suspicion_score, f"{nodule.malignancy:.3f}", codes.unit_one))
     if nodule.texture is not None:

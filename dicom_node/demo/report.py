@@ -103,8 +103,8 @@ def series_table(series: Sequence[Series]) -> str:
 
 
 def nodule_table(compared: Sequence[Compared], *, with_truth: bool) -> str:
-    """One line a nodule: place, size, confidence, and the truth where there is one (phantoms)."""
-    heading = ("nodule", "place", "centre LPS mm", "size mm", "volume mm3", "mean HU", "confidence")
+    """One line a nodule: place, size, score, and the truth where there is one (phantoms)."""
+    heading = ("nodule", "place", "centre LPS mm", "size mm", "volume mm3", "mean HU", "score")
     rows = [(*heading, "truth") if with_truth else heading]
     for line in compared:
         found, real = line.found, line.truth

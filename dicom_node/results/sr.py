@@ -273,9 +273,8 @@ def _numbers(nodule: Nodule, codes: Codes) -> Iterator[hd.sr.Measurement]:
     yield number(codes.attenuation, nodule.mean_hu, codes.unit_hu, codes.mean)
     if nodule.mass_mg is not None:
         yield number(codes.mass, nodule.mass_mg, codes.unit_mg)
-    if nodule.confidence is not None:
-        yield number(codes.confidence, round(nodule.confidence * 100, 1), codes.unit_percent)
     for name, score in (
+        (codes.detection_score, nodule.confidence),
         (codes.suspicion_score, nodule.malignancy),
         (codes.spiculation, nodule.spiculation),
         (codes.lobulation, nodule.lobulation),

@@ -102,7 +102,7 @@ def test_each_number_stands_once_and_is_the_number_of_the_reading(tmp_path: Path
         ("118565006", nodule.volume_mm3, "mm3"),
         ("112031", nodule.mean_hu, "[hnsf'U]"),
         ("118538004", nodule.mass_mg, "mg"),
-        ("111012", 87.3, "%"),
+        ("AIDETECTION", 0.873, "1"),
         ("AISUSP", 0.37, "1"),
         ("AISPICULATION", 0.1, "1"),
         ("AILOBULATION", 0.25, "1"),
@@ -112,7 +112,7 @@ def test_each_number_stands_once_and_is_the_number_of_the_reading(tmp_path: Path
 def test_what_no_model_said_is_not_in_the_report(tmp_path: Path, series: Series) -> None:
     sr = write(report_of(ct_reading(series, [ball(series, 1, (5, 20, 20))])), series, tmp_path)
     names = {i.ConceptNameCodeSequence[0].CodeValue for i in items(sr)}
-    assert not names & {"111012", "AISUSP", "AISPICULATION", "AILOBULATION", "C41144", "C3672"}
+    assert not names & {"AIDETECTION", "AISUSP", "AISPICULATION", "AILOBULATION", "C41144", "C3672"}
     assert "CodingSchemeIdentificationSequence" not in sr
 
 
@@ -125,8 +125,9 @@ def test_grades_are_scores_of_readers_opinion_and_say_whose(tmp_path: Path, seri
     values = [(i, i.MeasuredValueSequence[0]) for i in items(sr) if i.ValueType == "NUM"]
     scores = [i for i, value in values if value.MeasurementUnitsCodeSequence[0].CodeValue == "1"]
     meanings = [i.ConceptNameCodeSequence[0].CodeMeaning for i in scores]
-    assert len(meanings) == 3
-    assert all("score, trained on readers' opinion" in meaning for meaning in meanings)
+    assert meanings[0] == "Detection score"
+    assert len(meanings) == 4
+    assert all("score, trained on readers' opinion" in meaning for meaning in meanings[1:])
 
 
 def test_a_nodule_without_errors_has_none_beside_its_numbers(tmp_path: Path, series: Series) -> None:

@@ -112,7 +112,7 @@ def test_a_nodule_keeps_its_number_as_sub_id_and_its_numbers_as_found() -> None:
     assert found["AIMEANDIAM", "1"] == "8.2"
     assert found["118565006", "1"] == "301"
     assert found["112181", "1"] == "-45"
-    assert found["111012", "1"] == "87.0"
+    assert found["AIDETECTION", "1"] == "0.870"
     assert found["AISUSP", "1"] == "0.370"
     assert found["AISIZEERROR", "1"] == "0.8"
     assert (found["AIVOLUMEERROR", "1"], found["118538004", "1"], found["AIMASSERROR", "1"]) == ("60", "287", "57")
@@ -124,7 +124,7 @@ def test_every_number_has_a_ucum_unit() -> None:
     numbers = [o for o in segments(render(), "OBX") if o.value(2) == "NM"]
     assert numbers
     assert {o.components(6)[2] for o in numbers} == {"UCUM"}
-    assert {o.components(6)[0] for o in numbers} == {"mm", "mm3", "mg", "[hnsf'U]", "%", "1"}
+    assert {o.components(6)[0] for o in numbers} == {"mm", "mm3", "mg", "[hnsf'U]", "1"}
 
 
 def test_the_side_is_a_code() -> None:
@@ -135,7 +135,7 @@ def test_the_side_is_a_code() -> None:
 
 def test_what_no_model_said_has_no_line() -> None:
     codes = {code for code, sub in rows(render()) if sub == "4"}
-    assert not codes & {"111012", "AISUSP", "C41144", "AISPICULATION", "AILOBULATION", "C3672"}
+    assert not codes & {"AIDETECTION", "AISUSP", "C41144", "AISPICULATION", "AILOBULATION", "C3672"}
 
 
 def test_study_and_report_are_named() -> None:
