@@ -84,9 +84,12 @@ def _toml_hint(message: str) -> str:
 
 
 def _catalogue_faults(settings: Settings) -> list[str]:
+    models = models_folder(settings.paths.state)
     try:
-        chain_entries(settings.read.detector, models_folder(settings.paths.state))
+        chain_entries(settings.read.detector, models)
     except ConfigurationError as error:
+        if (models / settings.read.detector).is_dir():  # damaged, not misspelt: reading alone stops, and says so
+            return []
         return [f"read.detector = '{settings.read.detector}': {error.what}; {error.do}"]
     return []
 

@@ -86,7 +86,8 @@ def chosen_of(view: StudyView, settings: Settings, *, judge_age: bool = True) ->
         mine = tuple(i for i in row.instances if i.identity_key == identity_key or not view.study.identity_chosen)
         live[row.series_uid] = mine
         if not mine:
-            others.append(row)
+            if row.instances:
+                others.append(row)
             continue
         found = found_in(row, mine)
         series.append(

@@ -28,6 +28,7 @@ from dicom_node.cli_reading import analyse, demo, send
 from dicom_node.cli_studies import hold, release, requeue, status, withdraw
 from dicom_node.places import software_version, state_folder
 from inference.errors import ModelRefused
+from inference.methods import method_of
 from inference.stored import verify_weights
 from storage.errors import IdentityNeeded, LedgerOutdated, LedgerPlace, Superseded
 
@@ -238,10 +239,15 @@ def check(peers: bool) -> int:
 def _models_of(settings: Settings) -> tuple[str, bool]:
     """What is said of the weights that a CT is read with, and whether one of them is refused."""
     told = []
-    for entry in chain_entries(settings.read.detector, models_folder(settings.paths.state)):
+    try:
+        chain = chain_entries(settings.read.detector, models_folder(settings.paths.state))
+    except ConfigurationError as damaged:
+        return f"read.detector = {settings.read.detector!r} can't be read with: {damaged}", True
+    for entry in chain:
         try:
+            method_of(entry)
             verify_weights(entry)
-        except ModelRefused as refused:
+        except (ConfigurationError, ModelRefused) as refused:
             return f"read.detector = {settings.read.detector!r} can't be read with: {refused}", True
         told.append(f"{entry.name} {entry.version}")
     return f"{', '.join(told)}: as the catalogue says", False

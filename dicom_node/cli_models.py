@@ -61,7 +61,7 @@ def list_models(as_json: bool) -> int:
         print_json([_fields(e) for e in found.values() if isinstance(e, Entry)])
     else:
         click.echo(f"{'name':32} {'version':10} {'task':11} {'validation':13} {'MiB':>7}  from")
-        for name, entry in sorted(found.items(), key=lambda one: (isinstance(one[1], Entry) and one[1].task, one[0])):
+        for name, entry in sorted(found.items(), key=lambda one: (one[1].task if isinstance(one[1], Entry) else "", one[0])):
             if isinstance(entry, Entry):
                 size = f"{entry.size_bytes / 2**20:.1f}" if entry.size_bytes else "-"
                 click.echo(
@@ -182,6 +182,7 @@ def verify(name: str | None, metrics: Path | None, as_json: bool) -> int:
             raise UsageFault("name the model", "--record", "`models verify NAME --record metrics.json`")
         entry = Models(_changing()).record(name, metrics)
         click.echo(f"{entry.name}: {entry.validation}. {entry.measured}")
+        click.echo("a worker that runs read with the entry as it was: start it again, or it stops at its next reader")
         return 0
     here = Models(_settings())
     found = {name: here.entry(name)} if name else {**installed(here.folder), **shipped()}

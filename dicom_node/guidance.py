@@ -17,6 +17,7 @@ from inference.words import names_other_part
 
 EITHER: Final = "Lung-RADS v2022 or Fleischner 2017"
 BOTH: Final = "the study's words call it both screening and a finding by chance"
+NOT_WHOLE: Final = "whether both lungs were read whole"
 _TEXTURES: Final = {"solid": "solid", "part-solid": "part-solid", "non-solid": "non-solid", "ground-glass": "non-solid"}
 
 
@@ -35,6 +36,7 @@ def with_guideline(report: Report, headers: Sequence[Header], rules: Guideline) 
             for t in (h.study_description, h.series_description, h.protocol, h.requested_procedure)
         }
     )
+    whole = all(r.status is Status.COMPLETED and not r.limited for r in read)
     screening = names_other_part(text, rules.screening_words)
     incidental = names_other_part(text, rules.incidental_words)
     if not read or not (screening or incidental):
@@ -42,10 +44,13 @@ def with_guideline(report: Report, headers: Sequence[Header], rules: Guideline) 
     if screening and incidental:
         said = Assessment(EITHER, None, "", None, (f"word {screening}", f"word {incidental}"), excluded=(BOTH,))
     elif screening:
-        whole = all(r.status is Status.COMPLETED for r in read)
         said = _screening(report.nodules, names_other_part(text, rules.first_words), whole, screening)
     else:
         said = _incidental(report.nodules, headers, rules, incidental)
+        if not whole:
+            said = replace(
+                said, category=None, advice="", nodule=None, next_ct_months=None, missing=(*said.missing, NOT_WHOLE)
+            )
     return replace(report, assessment=said)
 
 

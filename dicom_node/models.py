@@ -57,6 +57,7 @@ from dicom_node.offered import (
 )
 from dicom_node.unpacking import copy_folder, make_durable, package_root, unpack
 from inference.errors import ModelRefused
+from inference.methods import method_of
 from inference.stored import stored_bytes, stored_digest, verify_weights
 from storage.disk import disk_state, fsync_folder, make_folder, write_synced
 
@@ -104,6 +105,8 @@ class Models:
             Precondition: refused: another digest, a bad package or entry, a name that is taken, no room.
             NotReached, Refused: no network, no server, no such file.
         """
+        for address in (offer.source, offer.entry):
+            _require_address(address)
         with self._alone():
             fields = self._offered_entry(offer)
             if fields is not None and (here := self._require_name(self._entry(fields, offer))):
@@ -238,6 +241,7 @@ class Models:
         table = {"sha256": NOT_KNOWN, "weights": BUNDLE_FOLDER, **fields, **changes}
         try:
             entry = entry_of(table, str(table.get("name", "entry")))
+            method_of(entry)
         except ConfigurationError as fault:
             raise Precondition(f"its entry is refused: {fault.what}", fault.which, SHOWN) from fault
         texts = [value for value in entry.model_dump().values() if isinstance(value, str)]
@@ -362,6 +366,15 @@ def _used(detector: str, folder: Path) -> set[str]:
         return {entry.name for entry in chain_entries(detector, folder)}
     except ConfigurationError:
         return {detector}
+
+
+def _require_address(text: str) -> None:
+    """Raises UsageFault where it looks like an address and is none."""
+    try:
+        if is_url(text):
+            _ = urlsplit(text).port
+    except ValueError as error:
+        raise UsageFault(f"no address: {error}", text.rpartition("@")[2].split("?")[0][:80]) from error
 
 
 def _require_sha256(source: Path, wanted: str) -> None:

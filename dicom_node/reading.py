@@ -154,6 +154,10 @@ class ReadingRoom:
             raise
         except TurnedAway:
             raise
+        except NoReader as lost:
+            self.close()
+            self._resident()  # raises NoReader where the device is gone; else it was this series, and that counts
+            raise ReaderFailed(what=lost.what, which=lost.which, do=lost.do) from lost
         except BaseException:
             self.close()
             raise

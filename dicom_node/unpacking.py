@@ -17,6 +17,7 @@ from dicom_node.errors import Precondition
 
 FILES_MAX: Final = 5000
 NAME_MAX: Final = 200
+PART_BYTES_MAX: Final = 255  # of a file's name, on the usual file systems
 COMPILED: Final = (".pyc", ".pyo", ".so", ".pyd", ".dll")
 _METHODS: Final = (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED)
 _BAD_ZIP: Final = (
@@ -40,6 +41,7 @@ def safe_name(name: str) -> PurePosixPath:
     fine = (
         name.isprintable()
         and 0 < len(name) <= NAME_MAX
+        and all(len(part.encode()) <= PART_BYTES_MAX for part in path.parts)
         and not path.is_absolute()
         and "\\" not in name
         and ":" not in name

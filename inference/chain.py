@@ -1,4 +1,4 @@
-"""From catalogue entries to the parts that read: the one place that knows which code is which method.
+"""From catalogue entries to the parts that read; which code is which method stands in `methods.py`.
 
 A part is made as `Class(entry)`, one that computes with torch as `Class(entry, device)`. What a method needs is loaded
 when it is asked for and not before, and not before the digest of its weights was found to be that of the catalogue
@@ -6,32 +6,14 @@ when it is asked for and not before, and not before the digest of its weights wa
 """
 
 import importlib
-from collections.abc import Mapping
 from pathlib import Path
-from typing import Any, Final, NamedTuple
+from typing import Any
 
 from config.catalogue import Entry, find_entry
-from config.errors import ConfigurationError
 from inference.device import choose_device
+from inference.methods import method_of
 from inference.reader import Chain
 from inference.stored import verify_weights
-
-
-class _Method(NamedTuple):
-    module: str
-    part: str
-    on_device: bool = False
-
-
-_METHODS: Final[Mapping[tuple[str, str], _Method]] = {
-    ("lungs", "air-bodies"): _Method("inference.lungs", "AirLungs"),
-    ("detector", "dot-filter"): _Method("inference.detect", "DotDetector", on_device=True),
-    ("detector", "patch-cnn"): _Method("inference.nodule_net", "NoduleNetDetector", on_device=True),
-    ("detector", "monai-bundle"): _Method("inference.bundle", "BundleDetector", on_device=True),
-    ("outliner", "seeded-threshold"): _Method("inference.outline", "SeededOutliner"),
-    ("outliner", "unet"): _Method("inference.outline_net", "NetOutliner", on_device=True),
-    ("grader", "features"): _Method("inference.grade", "FeatureGrader"),
-}
 
 
 def build_chain(entry_name: str, device: str = "auto", models: Path | None = None) -> Chain:
@@ -63,14 +45,7 @@ def build_part(entry: Entry, device: Any) -> Any:
     Raises:
         ConfigurationError, ModelRefused: as `build_chain`.
     """
-    method = _METHODS.get((entry.task, entry.kind))
-    if method is None:
-        known = ", ".join(kind for task, kind in _METHODS if task == entry.task)
-        raise ConfigurationError(
-            f"kind = '{entry.kind}' is no method of this software for the task {entry.task}",
-            entry.name,
-            f"known are {known}",
-        )
+    method = method_of(entry)
     verify_weights(entry)
     part = getattr(importlib.import_module(method.module), method.part)
     return part(entry, device) if method.on_device else part(entry)

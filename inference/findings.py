@@ -154,7 +154,8 @@ class Reading:
 
     `nodules` and `findings`: () looked and none, None not looked. `slices_read` are SOP Instance UIDs in the order of the
     volume's k (of a multi-frame image once for each frame, whose numbers are `frames_read`; () where no image has several).
-    `quality` holds sentences about what was odd. `smallest_mm` is the size below which nothing is marked.
+    `quality` holds sentences about what was odd; `limited`: lung was not looked through, or nodules are not shown.
+    `smallest_mm` is the size below which nothing is marked.
     """
 
     series_instance_uid: str
@@ -173,6 +174,7 @@ class Reading:
     series_number: str = ""
     series_description: str = ""
     frames_read: tuple[int | None, ...] = ()
+    limited: bool = False
 
 
 @dataclass(frozen=True)

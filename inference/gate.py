@@ -29,6 +29,15 @@ def flags(volume: Volume, lungs: Lungs) -> tuple[str, ...]:
     return (*_geometry(volume), *_kernel(volume), *_air(volume, lungs), *_sides(volume, lungs))
 
 
+def limits(volume: Volume, lungs: Lungs) -> bool:
+    """Whether lung was not looked through: none of the air on one side, or slices that lie apart."""
+    return bool(_sides(volume, lungs)) or _apart(volume)
+
+
+def _apart(volume: Volume) -> bool:
+    return 0 < volume.thickness_mm * APART_SHARE + SLACK_MM < volume.spacing_mm[0]
+
+
 def _geometry(volume: Volume) -> list[str]:
     slice_mm, row_mm, column_mm = volume.spacing_mm
     said = []
@@ -37,7 +46,7 @@ def _geometry(volume: Volume) -> list[str]:
             f"Slices of {number(volume.thickness_mm)} mm, where at most {number(THICKNESS_MM_USUAL)} mm are usual "
             "for lung nodules; small ones are seen less well"
         )
-    if 0 < volume.thickness_mm * APART_SHARE + SLACK_MM < slice_mm:
+    if _apart(volume):
         said.append(
             f"Slices of {number(volume.thickness_mm)} mm lie {number(slice_mm)} mm apart; what lies between them was not "
             "imaged"

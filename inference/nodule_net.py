@@ -22,7 +22,7 @@ from inference.device import mixed_precision, on_device
 from inference.errors import ModelRefused
 from inference.findings import Algorithm
 from inference.lungs import Lungs
-from inference.patches import HU_RANGE, NEAR, WIDE, patch_at
+from inference.patches import HU_RANGE, NEAR, WIDE, order_of, patch_at
 from inference.reader import Progress, Spot
 from inference.volume import Volume
 from inference.weights import load_tensors
@@ -118,8 +118,9 @@ class NoduleNetDetector:
         self._device = device
 
     def detect(self, volume: Volume, lungs: Lungs, progress: Progress) -> Sequence[Spot]:
-        """The best places that are no part of a larger one, by confidence."""
-        return without_parts(volume, self.score(volume, lungs, progress), self.is_strong)[: self._candidates_max]
+        """All strong places and the best of the others, those left out that are part of a larger one, by confidence."""
+        places = without_parts(volume, self.score(volume, lungs, progress), self.is_strong)
+        return [spot for n, spot in enumerate(places) if n < self._candidates_max or self.is_strong(spot)]
 
     def score(self, volume: Volume, lungs: Lungs, progress: Progress) -> list[Spot]:
         """All places of the filter with the network's confidence, the best first."""
@@ -142,8 +143,9 @@ class NoduleNetDetector:
         return 1 / (1 + math.exp(-max(-30.0, min(30.0, score))))
 
     def _logits(self, volume: Volume, spots: Sequence[Spot]) -> list[float]:
+        order = order_of(volume.affine)  # flips are averaged, a swap of rows and columns is not
         near, wide = (
-            np.stack([patch_at(volume.hu, volume.spacing_mm, spot.centre, view) for spot in spots])
+            np.stack([patch_at(volume.hu, volume.spacing_mm, spot.centre, view).transpose(order) for spot in spots])
             for view in (NEAR, WIDE)
         )
         return on_device(partial(self._run, near, wide), self._device)
@@ -192,7 +194,8 @@ def without_parts(volume: Volume, spots: Sequence[Spot], is_strong: Callable[[Sp
         if whole is None:
             kept.append(spot)
         else:
-            kept[whole] = replace(kept[whole], confidence=max(kept[whole].confidence or 0.0, spot.confidence or 0.0))
+            best = max(kept[whole].confidence or 0.0, spot.confidence or 0.0)
+            kept[whole] = replace(kept[whole], confidence=best, parts=(*kept[whole].parts, spot))
     weak = [s for s in spots if not is_strong(s)]
     return sorted([*kept, *weak], key=_by_confidence)
 

@@ -7,7 +7,6 @@ two bodies that touch, and each has what is nearer to its own core.
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from itertools import permutations
 from typing import Final
 
 import numpy as np
@@ -20,6 +19,7 @@ from inference.findings import Algorithm, MaskCrop
 from inference.lungs import Lungs
 from inference.outline_body import BodyFinder, Box, Mask, Use
 from inference.outline_patch import Three
+from inference.patches import order_of
 from inference.reader import Progress, Spot
 from inference.volume import Volume
 from inference.weights import load_tensors
@@ -126,9 +126,7 @@ class NetOutliner:
 def _turn_of(volume: Volume) -> _Turn:
     """The order and flips that bring a volume's axes nearest to the patient's."""
     cosines = volume.affine[:3, :3] / np.linalg.norm(volume.affine[:3, :3], axis=0)
-    order = max(
-        permutations(range(3)), key=lambda axes: sum(abs(cosines[2 - to, axis]) for to, axis in enumerate(axes))
-    )
+    order = order_of(volume.affine)
     flips = tuple(to for to, axis in enumerate(order) if cosines[2 - to, axis] < 0)
     return _Turn(order, flips, tuple(volume.hu.shape[axis] for axis in order))
 

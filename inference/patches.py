@@ -7,6 +7,7 @@ voxel centres (1 mm), `wide` the mean of what a voxel covers (3 mm). Beyond the 
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from itertools import permutations
 from typing import Final
 
 import numpy as np
@@ -32,6 +33,16 @@ class View:
 
 NEAR: Final = View(NEAR_SIZE, NEAR_MM, mean=False)
 WIDE: Final = View(WIDE_SIZE, WIDE_MM, mean=True)
+
+
+def order_of(affine: npt.NDArray[np.float64]) -> tuple[int, ...]:
+    """Which axes of an array lie nearest to the patient's: along the body, to the back, to the side.
+
+    Args:
+        affine: (4, 4), from (k, j, i) to LPS mm.
+    """
+    cosines = affine[:3, :3] / np.linalg.norm(affine[:3, :3], axis=0)
+    return max(permutations(range(3)), key=lambda axes: sum(abs(cosines[2 - to, axis]) for to, axis in enumerate(axes)))
 
 
 def patch_at(hu: npt.NDArray[np.int16], spacing_mm: Sequence[float], centre: Sequence[float], view: View) -> Array:

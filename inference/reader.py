@@ -11,6 +11,7 @@ from typing import Protocol
 
 from inference.findings import Algorithm, Candidate, MaskCrop, Nodule, Reading, Reason, Status
 from inference.gate import flags
+from inference.gate import limits as limits_of
 from inference.lungs import Lungs, judge_wholeness
 from inference.measure import measure_nodule, to_lps_mm
 from inference.volume import Volume
@@ -22,12 +23,14 @@ Progress = Callable[[str, int, int], None]
 @dataclass(frozen=True)
 class Spot:
     """A place where a nodule may be: `centre` (k, j, i) in voxels of the source grid, the detector's `response`, the
-    diameter `scale_mm` that answered best, and the `confidence`, a score of 0 to 1, of a detector that was trained."""
+    diameter `scale_mm` that answered best, and the `confidence`, a score of 0 to 1, of a detector that was trained. `parts`
+    are places that were taken for pieces of it: they count by themselves where it turns out to be no nodule."""
 
     centre: tuple[float, float, float]
     response: float
     scale_mm: float
     confidence: float | None = None
+    parts: tuple["Spot", ...] = ()
 
 
 class LungSegmenter(Protocol):
@@ -154,8 +157,7 @@ def read(
     with watch.stage("detect"):
         spots = tuple(chain.detector.detect(volume, lungs, progress))
     with watch.stage("outline"):
-        strong = [place for place, spot in enumerate(spots) if chain.detector.is_strong(spot)]
-        masks = chain.outliner.outline(volume, lungs, [spots[place] for place in strong], progress)
+        spots, strong, masks = _outlined(volume, lungs, chain, spots, progress)
         found = [(place, mask) for place, mask in zip(strong, masks, strict=True) if mask is not None]
         nodules_max = min(limits.nodules_max, chain.findings_max)
         shown = found[:nodules_max]
@@ -185,6 +187,7 @@ def read(
         series_number=volume.series_number,
         series_description=volume.description,
         frames_read=volume.frame_numbers,
+        limited=len(found) > len(shown) or limits_of(volume, lungs),
     )
 
 
@@ -194,7 +197,7 @@ def _candidates(volume: Volume, spots: Sequence[Spot], reported: frozenset[int])
         Candidate(
             rank=place + 1,
             centre_lps_mm=to_lps_mm(volume.affine, spot.centre),
-            response=round(spot.response, 1),
+            response=round(spot.response, 3),
             scale_mm=round(spot.scale_mm, 1),
             reported=place in reported,
         )
@@ -204,6 +207,22 @@ def _candidates(volume: Volume, spots: Sequence[Spot], reported: frozenset[int])
 
 def _rounded(score: float | None) -> float | None:
     return None if score is None else round(score, 3)
+
+
+def _outlined(
+    volume: Volume, lungs: Lungs, chain: Chain, spots: tuple[Spot, ...], progress: Progress
+) -> tuple[tuple[Spot, ...], list[int], Sequence[MaskCrop | None]]:
+    """The spots, which of them are strong, and a mask or None for each of these.
+
+    A spot without an outline gives way to its parts: the hilum must not take a nodule beside it with it.
+    """
+    while True:
+        strong = [place for place, spot in enumerate(spots) if chain.detector.is_strong(spot)]
+        masks = chain.outliner.outline(volume, lungs, [spots[place] for place in strong], progress)
+        none = {place for place, mask in zip(strong, masks, strict=True) if mask is None and spots[place].parts}
+        if not none:
+            return spots, strong, masks
+        spots = tuple(s for place, spot in enumerate(spots) for s in (spot.parts if place in none else (spot,)))
 
 
 def _quality(volume: Volume, lungs: Lungs, *, more: int, nodules_max: int) -> tuple[str, ...]:

@@ -28,6 +28,7 @@ from inference.lungs import Lungs
 from inference.measure import to_lps_mm
 from inference.nodule_net import NoduleNetDetector, without_parts
 from inference.reader import Chain, Progress, ReadLimits, Spot, read
+from inference.training.crops import patient_key
 from inference.training.operating import FALSE_PER_SCAN, FALSE_PER_SCAN_LARGE, LARGE_MM, threshold_of
 from inference.training.patients import patients_file, read_patients
 from inference.training.scans import Scan, load_scans
@@ -108,7 +109,8 @@ def weights_without(patient: str, folder: Path) -> Path:
         SystemExit: there are none.
     """
     for file in sorted(folder.glob("*.safetensors")):
-        if patient not in read_patients(patients_file(file)):
+        known = read_patients(patients_file(file))
+        if patient not in known and patient_key(patient) not in known:
             return file
     raise SystemExit(f"no weights in {folder} without the patient of a scan: train them (docs/models)")
 
@@ -143,7 +145,9 @@ def line_of(scored: Scored, entry: Entry, least: tuple[float, float]) -> Line:
     try:
         reading = read(scored.scan.volume, Chain(lungs=given, detector=given, outliner=outliner), ReadLimits())
     except ReadingError as turned:
-        return Line(scored.scan.name, False, sum(t.counts for t in targets), 0, 0, 0, f"not read: {turned.what}")
+        return Line(
+            scored.scan.name, scored.scan.complete, sum(t.counts for t in targets), 0, 0, 0, f"not read: {turned.what}"
+        )
     nodules = reading.nodules or ()
     judged = judge([n.centre_lps_mm for n in nodules], [n.confidence or 0.0 for n in nodules], targets)
     truth = sum(target.counts for target in targets)

@@ -248,7 +248,8 @@ def references(files: Mapping[str, Path], sop_instance_uids: Iterable[str]) -> S
         SourcesDisagree: more than one study.
     """
     with unconcerned():
-        sources = [(s, _read(_path(files, s))) for s in sop_instance_uids]
+        opened = {s: _read(_path(files, s)) for s in dict.fromkeys(sop_instance_uids)}  # frames share their image
+        sources = [(s, opened[s]) for s in sop_instance_uids]
         if not sources:
             raise SourceUnusable("no source at all", "", "a result needs at least one image of its study")
         blanks = tuple(_blank(source, which) for which, source in sources)

@@ -45,8 +45,24 @@ def test_the_demonstration_finds_what_is_in_its_phantoms(tmp_path: Path) -> None
     assert len(list((tmp_path / "ehr").glob("*.hl7"))) == 1
 
 
+def as_of_a_patient(dataset: pydicom.Dataset) -> None:
+    """Without the words that say what was scanned: phantoms are read by a demonstration of its own phantom alone."""
+    for element in dataset:
+        if element.VR in ("PN", "LO", "SH") and "PHANTOM" in str(element.value).upper():
+            element.value = "A1" if element.VR != "PN" else "A^B"
+
+
+def test_somebody_elses_phantom_is_no_patient(tmp_path: Path, ct_study: Any) -> None:
+    study: Study = ct_study("phantom")
+    code, lines = demo(tmp_path / "out", "--input", str(study.files[0].parent))
+    assert code == 0
+    assert lines[-1] == "oru=none (no study gave a report)" or "oru=none (no study gave a report)" in lines[-2:]
+    (entry,) = summary(tmp_path / "out")["series"]
+    assert (entry["status"], entry["reason"]["code"]) == ("passed_over", "phantom")
+
+
 def test_anybodys_own_files_go_the_same_way(tmp_path: Path, ct_study: Any) -> None:
-    study: Study = ct_study("own")
+    study: Study = ct_study("own", change=as_of_a_patient)
     (study.files[0].parent / "notes.txt").write_text("no DICOM")
     code, lines = demo(tmp_path / "out", "--input", str(study.files[0].parent))
     assert code == 0

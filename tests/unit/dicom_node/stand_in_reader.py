@@ -1,7 +1,8 @@
 """A reader for tests that speaks as `inference.resident` does, with a device that a file says works or not.
 
 `STATE/device` holds `works`, `lost` (each operation fails from now on), `kills` (the process dies, as a driver may do to it,
-and the device is lost) or `poison` (the process dies, and the device works). The device is there under the name of cuda.
+and the device is lost), `poison` (the process dies, and the device works) or `sticky` (a job's fault that looks like a lost
+device, which works in the next process). The device is there under the name of cuda.
 """
 
 import json
@@ -29,7 +30,7 @@ def main() -> int:
     parser.add_argument("--models", type=Path)
     told = parser.parse_args()
     device = told.models.parent / "device"
-    name = "cuda" if told.device == "auto" and device.read_text() in ("works", "poison") else told.device
+    name = "cuda" if told.device == "auto" and device.read_text() in ("works", "poison", "sticky") else told.device
     name = "cpu" if name == "auto" else name
     if name == "cuda" and device.read_text() == "lost":
         say(event="error", code="NoDevice", text="read.device = cuda: CUDA does not compute: no device")
@@ -38,7 +39,7 @@ def main() -> int:
     for line in sys.stdin:
         job = json.loads(line)
         state = device.read_text()
-        if name == "cuda" and state == "lost":
+        if name == "cuda" and state in ("lost", "sticky"):
             say(event="error", code="DeviceLost", text="cuda computes no more: an illegal memory access")
             return 1
         if state in ("kills", "poison"):

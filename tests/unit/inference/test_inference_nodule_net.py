@@ -47,9 +47,30 @@ def test_every_place_has_a_confidence_and_the_most_confident_come_first() -> Non
     assert confidences == sorted(confidences, reverse=True)  # type: ignore[type-var]
 
 
-def test_no_more_candidates_than_the_entry_names() -> None:
-    every = spots_in(chest(BALLS))
-    assert spots_in(chest(BALLS), candidates_max=2) == every[:2]
+def test_no_more_weak_candidates_than_the_entry_names() -> None:
+    never = {"confidence_min": 2.0, "confidence_min_large": 2.0}
+    every = spots_in(chest(BALLS), **never)
+    assert spots_in(chest(BALLS), candidates_max=2, **never) == every[:2]
+
+
+def test_strong_places_are_never_cut() -> None:
+    always = {"confidence_min": 0.0, "confidence_min_large": 0.0}
+    assert len(spots_in(chest(BALLS), **always)) > 1
+    assert spots_in(chest(BALLS), candidates_max=1, **always) == spots_in(chest(BALLS), **always)
+
+
+def test_rows_and_columns_may_change_places() -> None:
+    volume = chest(BALLS)
+    swapped = volume_of(np.ascontiguousarray(volume.hu.transpose(0, 2, 1)), volume.affine @ np.eye(4)[:, [0, 2, 1, 3]])
+    never = {"confidence_min": 2.0, "confidence_min_large": 2.0}
+    ours = {tuple(np.round(s.centre, 1)): s.confidence or 0 for s in spots_in(volume, **never)}
+    theirs = spots_in(swapped, **never)
+    assert len(theirs) == len(ours)
+    for spot in theirs:
+        k, j, i = spot.centre
+        nearest = min(ours, key=lambda c: float(np.linalg.norm(np.subtract(c, (k, i, j)))))
+        assert np.linalg.norm(np.subtract(nearest, (k, i, j))) < 0.3
+        assert ours[nearest] == pytest.approx(spot.confidence, abs=0.01)
 
 
 def test_the_same_volume_gives_the_same_places_whatever_the_batch() -> None:

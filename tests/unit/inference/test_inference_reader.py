@@ -98,6 +98,25 @@ def test_strong_places_with_an_outline_are_numbered_by_rank() -> None:
     assert reading.smallest_mm == 4.0
 
 
+def test_a_place_without_an_outline_gives_way_to_its_parts() -> None:
+    inside = Spot((30.0, 30.0, 30.0), 60.0, 5.0, 0.9)
+
+    class Swallowing(GivenSpots):
+        def detect(self, volume: Volume, lungs: Lungs, progress: Progress) -> Sequence[Spot]:
+            return [Spot((3.0, 3.0, 3.0), 99.0, 5.0), Spot((40.0, 40.0, 40.0), 98.0, 50.0, 0.9, (inside,))]
+
+    class NothingLarge(Cubes):
+        def outline(
+            self, volume: Volume, lungs: Lungs, spots: Sequence[Spot], progress: Progress
+        ) -> Sequence[MaskCrop | None]:
+            masks = Cubes().outline(volume, lungs, [spots[0], spots[0], *spots[1:]], progress)
+            return [None if s.scale_mm > 20 else m for s, m in zip(spots, [masks[0], *masks[2:]], strict=True)]
+
+    reading = read(volume(), chain(detector=Swallowing(), outliner=NothingLarge()), ReadLimits())
+    assert [c.scale_mm for c in reading.candidates] == [5.0, 5.0]
+    assert [n.confidence for n in reading.nodules or ()] == [None, 0.9]
+
+
 def test_more_than_a_result_holds_is_said() -> None:
     reading = read(volume(), chain(), ReadLimits(nodules_max=2))
     assert reading.nodules is not None
