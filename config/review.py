@@ -4,9 +4,11 @@ import hashlib
 import ipaddress
 import json
 from collections.abc import Callable, Iterable
+from contextlib import suppress
 from typing import Any, Final
 
 from config.catalogue import chain_entries, models_folder
+from config.errors import ConfigurationError
 from config.keys import as_toml, keys
 from config.settings import Settings
 
@@ -99,6 +101,14 @@ def loosened(settings: Settings) -> list[str]:
     return told
 
 
+def _unmeasured(settings: Settings) -> list[str]:
+    """Names of the chain's entries that nobody measured; none of a chain that is damaged, which `check` says by itself."""
+    with suppress(ConfigurationError):
+        chain = chain_entries(settings.read.detector, models_folder(settings.paths.state))
+        return [entry.name for entry in chain if entry.validation == "demonstration"]
+    return []
+
+
 def doubts(settings: Settings) -> list[str]:
     """What is allowed but looks forgotten, a sentence each: warnings of `check`, never a reason not to start."""
     told = []
@@ -109,8 +119,7 @@ def doubts(settings: Settings) -> list[str]:
         told.append("delivery.enabled = false: shadow mode, results are kept and shown, nothing leaves")
     elif not settings.pacs and not settings.ehr:
         told.append("delivery.enabled = true, and no [[pacs]] or [[ehr]] is there to send to")
-    chain = chain_entries(settings.read.detector, models_folder(settings.paths.state))
-    unmeasured = ", ".join(entry.name for entry in chain if entry.validation == "demonstration")
+    unmeasured = ", ".join(_unmeasured(settings))
     if delivery.enabled and unmeasured and not settings.site.allow_unvalidated:
         told.append(
             f"site.allow_unvalidated = false: read.detector = {settings.read.detector!r} reads with what was never measured "

@@ -84,6 +84,17 @@ def test_nothing_marked_is_no_category_1_and_half_lungs_are_no_whole_ones(series
     assert said(half, "screening baseline", SCREENING).missing == ("whether both lungs were read whole",)
 
 
+@pytest.mark.parametrize("words", ["screening baseline", "incidental"])
+def test_a_result_that_does_not_show_all_has_no_category(series: Series, words: str) -> None:
+    shown = ct_reading(series, [nodule(series, 1, 12.0, "solid")])
+    both = Guideline(
+        **{**SCREENING.model_dump(), **INCIDENTAL.model_dump(include={"incidental_words", "incidental_eligible"})}
+    )
+    assert said(report_of(shown), words, both).category is not None
+    limited = said(report_of(dataclasses.replace(shown, limited=True)), words, both)
+    assert (limited.category, limited.missing) == (None, ("whether both lungs were read whole",))
+
+
 def test_a_finding_by_chance_gets_advice_where_the_risk_does_not_matter(series: Series) -> None:
     large = report_of(ct_reading(series, [nodule(series, 1, 12.0, "solid")]))
     assert said(large, "incidental", INCIDENTAL).category == "one solid, above 8 mm"

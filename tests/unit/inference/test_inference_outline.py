@@ -148,3 +148,13 @@ def test_a_piece_of_the_heart_that_the_closed_lung_holds_has_no_outline() -> Non
     pleura = outlines(volume, spot_at(centre, 22.0), lungs=Lungs(labels * np.uint8(2), 100.0, (0.0, 0.0), 10.0, 0.0))
     assert heart == [None]
     assert pleura[0] is not None
+
+
+def test_one_coarse_voxel_is_no_trouble() -> None:
+    hu = np.full((24, 24, 24), -850, np.int16)
+    hu[12, 12, 12] = 50
+    volume = volume_of(hu, affine_of((3.0, 4.0, 4.0)))
+    outliner = SeededOutliner(find_entry("outline-seeded", "outliner"))
+    spots = [Spot((12.0, 12.0, 12.0), 150.0, 5.0)]
+    (mask,) = outliner.outline(volume, all_lung(volume), spots, lambda stage, done, total: None)
+    assert mask is None or mask.voxels.sum() < 30
