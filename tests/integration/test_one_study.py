@@ -291,26 +291,28 @@ def test_the_logs_of_a_whole_run_name_no_patient(
 
 
 def test_kill_9_of_the_receiver_during_a_send_loses_nothing(
-    node: RunningNode, hospital: Hospital, ct_study: Callable[..., Study]
+    tmp_path: Path, hospital: Hospital, ct_study: Callable[..., Study]
 ) -> None:
     """What was acknowledged is there; the sender comes again with the rest, and there is one result."""
     study = ct_study("kill-receiver")
-    with ThreadPoolExecutor(1) as sender:
-        sending = sender.submit(send, study.files, node)
-        node.until(lambda: len(_images(node)) >= 10, "the first images to be filed")
-        assert not sending.done()
-        node.kill_role("receiver")
-        with pytest.raises(NoAnswer) as broken:
-            sending.result(60)
-    acknowledged = {s.sop_instance_uid for s in broken.value.outcome.instances if s.fate == "success"}  # type: ignore[attr-defined]
-    assert 0 < len(acknowledged) < len(study.files)
-    node.until(node.listening, "the receiver to come back")
-    node.until(lambda: _images(node) >= acknowledged, "all that was acknowledged to be filed")
-    send([f for f, uid in zip(study.files, study.sop_uids, strict=True) if uid not in acknowledged], node)
-    story = node.until_state(study.uid, "done")
-    assert story["study"]["revision"] == 1
-    assert _images(node) == set(study.sop_uids)
-    assert len(hospital.objects("SR")) == len(hospital.objects("SEG")) == 1
+    waits = {"assembly": {"quiet_s": 60, "aborted_quiet_s": 60}}  # the sender comes again before what came is given up
+    with RunningNode(tmp_path / "node", **hospital.settings, **waits) as node:
+        with ThreadPoolExecutor(1) as sender:
+            sending = sender.submit(send, study.files, node)
+            node.until(lambda: len(_images(node)) >= 10, "the first images to be filed")
+            assert not sending.done()
+            node.kill_role("receiver")
+            with pytest.raises(NoAnswer) as broken:
+                sending.result(60)
+        acknowledged = {s.sop_instance_uid for s in broken.value.outcome.instances if s.fate == "success"}  # type: ignore[attr-defined]
+        assert 0 < len(acknowledged) < len(study.files)
+        node.until(node.listening, "the receiver to come back")
+        node.until(lambda: _images(node) >= acknowledged, "all that was acknowledged to be filed")
+        send([f for f, uid in zip(study.files, study.sop_uids, strict=True) if uid not in acknowledged], node)
+        story = node.until_state(study.uid, "done")
+        assert story["study"]["revision"] == 1
+        assert _images(node) == set(study.sop_uids)
+        assert len(hospital.objects("SR")) == len(hospital.objects("SEG")) == 1
 
 
 def _images(node: RunningNode) -> set[str]:
