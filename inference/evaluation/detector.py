@@ -39,7 +39,7 @@ from inference.volume import Volume
 
 
 @dataclass
-class _Lungs:
+class RememberedLungs:
     """A lung segmenter that remembers its last answer."""
 
     method: LungSegmenter
@@ -162,7 +162,7 @@ def _read(folder: Path, patient: str, chain_of: Callable[[str], Chain], request:
     if why:
         return ReadScan(case)
     chain = chain_of(patient)
-    lungs, spots = _Lungs(chain.lungs), _Spots(chain.detector)
+    lungs, spots = RememberedLungs(chain.lungs), _Spots(chain.detector)
     try:
         reading = read(
             scan.volume,
