@@ -1,8 +1,9 @@
 """What can be measured of a nodule on the node's own outline: size, density, shape, edge and surroundings, as numbers with names.
 
-Densities come from all voxels of the mask; shape, edge and surroundings are the medians over its slices of at least half of the
-largest area, each brought to pixels of 0.6 mm, so that they mean the same at slices of 0.6 to 3 mm. Nothing looks along the
-slices' normal beyond the mask, nothing uses the place in the body, and no number hangs on how far the surroundings reach.
+The thick of a nodule is its slices of at least half of the largest area. Shape, edge and surroundings are medians over these, each
+brought to pixels of 0.6 mm, so that they mean the same at slices of 0.6 to 3 mm; what is named thick_ hangs on them alone, and not
+on where an outline ends along the patient, the rest of the densities on all voxels of the mask. Nothing looks along the slices'
+normal beyond the mask, nothing uses the place in the body, and no number hangs on how far the surroundings reach.
 """
 
 from typing import Final
@@ -41,6 +42,21 @@ NAMES: Final = (
     "rim_sd",
     "rim_dense_share",  # of the rim above -500 HU: strands, vessels, pleura
     "outer_dense_share",  # the same from 4 to 8 mm
+    "thick_diameter",  # ln mm, of the ball whose thick part has this volume
+    "thick_hu_mean",
+    "thick_hu_p10",
+    "thick_hu_median",
+    "thick_hu_p90",
+    "thick_hu_sd",
+    "thick_calcium_share",
+    "glass_share",  # of the thick, -750 to -300 HU
+    "solid_share",  # of the thick, above -200 HU
+    "inscribed",  # ln mm, diameter of the largest disc inside a slice
+    "solid_diameter",  # ln mm, of the disc of as many pixels above -200 HU as a slice has
+    "peak_hu",  # the largest mean of about 2 mm around a pixel inside
+    "inner_hu",  # mean of the pixels deeper than two thirds of them
+    "shell_hu",  # mean of the third next to the boundary
+    "shell_sd",
 )
 """In this order; a model names those that it uses."""
 
@@ -52,6 +68,11 @@ _AREA_PIXELS_MIN: Final = 6
 _DIAMETER_MM_MIN: Final = 3.0
 _CALCIUM_HU: Final = 200.0
 _FAINT_HU: Final = -300.0
+_GLASS_HU: Final = (-750.0, -300.0)
+_SOLID_HU: Final = -200.0
+_THICK_SHARE: Final = 1.25 / 2**0.5  # of a ball's volume lies in its slices of at least half of the largest area
+_SOLID_MM_MIN: Final = 0.5  # stands for no solid pixel
+_PEAK_SD_MM: Final = 0.9
 _DENSE_HU: Final = -500.0
 _RIM_MM: Final = (1.0, 4.0)
 _OUTER_MM: Final = (4.0, 8.0)
@@ -61,6 +82,7 @@ _ANGLES: Final = 64
 _SMOOTHING_PX: Final = 1.0
 _LOBES: Final = (2, 4)
 _JAGS: Final = (5, 10)
+_LAYERS_FROM: Final = 14  # of what is measured in each section
 
 Plane = npt.NDArray[np.float64]
 Area = npt.NDArray[np.bool_]
@@ -86,11 +108,25 @@ def measure_features(
         return None
     sections = [_section(hu, mask, k, spacing_mm[1:]) for k in _large_slices(areas)]
     inner = np.median(
-        [np.concatenate([_core(*section), _shape(*section), _surroundings(*section)]) for section in sections], axis=0
+        [
+            np.concatenate([_core(*section), _shape(*section), _surroundings(*section), _layers(*section)])
+            for section in sections
+        ],
+        axis=0,
     )
     box = tuple(slice(a, a + n) for a, n in zip(mask.start, mask.voxels.shape, strict=True))
     key = mask.voxels[_key_slice(areas)]
-    values = np.concatenate([_sizes(diameter_mm, key, spacing_mm[1:]), _densities(hu[box][mask.voxels]), inner])
+    thick = np.where((areas >= areas.max() / 2)[:, None, None], mask.voxels, False)
+    values = np.concatenate(
+        [
+            _sizes(diameter_mm, key, spacing_mm[1:]),
+            _densities(hu[box][mask.voxels]),
+            inner[:_LAYERS_FROM],
+            [np.log((6 / np.pi * thick.sum() * float(np.prod(spacing_mm)) / _THICK_SHARE) ** (1 / 3))],
+            _thick_densities(hu[box][thick]),
+            inner[_LAYERS_FROM:],
+        ]
+    )
     return values if np.isfinite(values).all() else None
 
 
@@ -144,6 +180,25 @@ def _densities(inside: npt.NDArray[np.int16]) -> Plane:
     return np.array(
         [hu.mean(), *np.percentile(hu, (10, 50, 90, 99)), hu.std(), (hu > _CALCIUM_HU).mean(), (hu < _FAINT_HU).mean()]
     )
+
+
+def _thick_densities(inside: npt.NDArray[np.int16]) -> Plane:
+    hu = np.clip(inside.astype(np.float64), *_HU)
+    glass = (hu >= _GLASS_HU[0]) & (hu <= _GLASS_HU[1])
+    shares = [(hu > _CALCIUM_HU).mean(), glass.mean(), (hu > _SOLID_HU).mean()]
+    return np.array([hu.mean(), *np.percentile(hu, (10, 50, 90)), hu.std(), *shares])
+
+
+def _layers(plane: Plane, area: Area) -> Plane:
+    """The largest disc inside, the solid part, the brightest place, and the HU of the inner and outer third of the area."""
+    depth = ndi.distance_transform_edt(np.pad(area, 1))[1:-1, 1:-1]
+    inside, hu = depth[area], plane[area]
+    peak = float(ndi.gaussian_filter(plane, _PEAK_SD_MM / _PIXEL_MM)[area].max())
+    low, high = np.percentile(inside, (100 / 3, 200 / 3))
+    shell = hu[inside <= low]
+    solid_mm = max(2 * _PIXEL_MM * float(np.sqrt((hu > _SOLID_HU).sum() / np.pi)), _SOLID_MM_MIN)
+    sizes = np.log([2 * inside.max() * _PIXEL_MM, solid_mm])
+    return np.array([*sizes, peak, hu[inside >= high].mean(), shell.mean(), shell.std()])
 
 
 def _core(plane: Plane, area: Area) -> Plane:

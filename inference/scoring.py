@@ -5,7 +5,7 @@ takes standardised features, held within 4 standard deviations, so that a body u
 Trees are scikit-learn's histogram gradient boosting as flat arrays: at a node x <= threshold goes left.
 """
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Final
 
@@ -110,33 +110,42 @@ def from_arrays(arrays: Arrays, which: str) -> Mapping[str, Score]:
     Args:
         which: the entry, for the error.
     Raises:
-        ModelRefused: a target is missing, or they were made for other features than this software measures.
+        ModelRefused: a target is missing, or they were made for features that this software does not measure.
     """
     names = bytes(np.asarray(arrays.get(_NAMES_KEY, ()), np.uint8)).decode(errors="replace").split("\n")
-    if tuple(names) != NAMES:
+    if not set(names) <= set(NAMES) or len(set(names)) != len(names):
         raise ModelRefused("made for other features than this software measures", which, "train it again")
     try:
-        scores = {target: score_of(arrays, target) for target in TARGETS}
+        scores = {target: score_of(arrays, target, names) for target in TARGETS}
     except (KeyError, ValueError) as error:
         raise ModelRefused(f"arrays are missing or of another shape: {error}", which, "train it again") from error
     return scores
 
 
-def score_of(arrays: Arrays, target: str) -> Score:
+def score_of(arrays: Arrays, target: str, names: Sequence[str] = NAMES) -> Score:
     """One target's score.
 
+    Args:
+        names: the features that the arrays were made for, of those that are measured.
     Raises:
         KeyError, ValueError: arrays are missing or don't fit.
     """
     base, slope, offset, threshold = (float(v) for v in np.asarray(arrays[f"{target}.calibration"], np.float64))
     linear = trees = None
     if f"{target}.linear.centre" in arrays:
+        columns = [NAMES.index(name) for name in names]
         linear = Linear(
-            *(_floats(arrays, f"{target}.linear.{n}", len(NAMES)) for n in ("centre", "width", "coefficient"))
+            *(
+                _spread(_floats(arrays, f"{target}.linear.{n}", len(names)), columns, unused)
+                for n, unused in (("centre", 0.0), ("width", 1.0), ("coefficient", 0.0))
+            )
         )
     if f"{target}.trees.feature" in arrays:
         at = f"{target}.trees"
-        feature = _places(arrays, f"{at}.feature")
+        stored = _places(arrays, f"{at}.feature")
+        if (stored >= len(names)).any() or (stored < _MISSING).any():
+            raise ValueError("a tree asks for a feature that there is not")
+        feature = np.where(stored == _MISSING, _MISSING, np.array([NAMES.index(name) for name in names])[stored])
         nodes = len(feature)
         trees = Trees(
             feature=feature,
@@ -161,8 +170,6 @@ def _check(trees: Trees) -> None:
     for children in (trees.left[inner], trees.right[inner]):
         if (children <= inner).any() or (children >= len(trees.feature)).any():
             raise ValueError("a tree leads nowhere")
-    if (trees.feature >= len(NAMES)).any() or (trees.feature < _MISSING).any():
-        raise ValueError("a tree asks for a feature that there is not")
     if (trees.roots < 0).any() or (trees.roots >= len(trees.feature)).any():
         raise ValueError("a tree without a root")
 
@@ -172,6 +179,13 @@ def _floats(arrays: Arrays, name: str, count: int) -> Numbers:
     if values.shape != (count,) or not np.isfinite(values).all():
         raise ValueError(f"{name} {values.shape}")
     return values
+
+
+def _spread(values: Numbers, columns: Sequence[int], unused: float) -> Numbers:
+    """Numbers of some features as numbers of all."""
+    every = np.full(len(NAMES), unused)
+    every[list(columns)] = values
+    return every
 
 
 def _places(arrays: Arrays, name: str) -> Places:

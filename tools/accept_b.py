@@ -95,13 +95,27 @@ def evaluated(task: str, folder: Path, *more: str) -> dict[str, Any]:
 
 
 def grades(folder: Path) -> str:
-    """Malignancy from the node's own outlines, beside the 14 features of the readers' masks and the diameter."""
+    """Malignancy from the node's own outlines, beside the diameter, the 14 features of the readers' masks and the networks."""
     all_ = evaluated("grader", folder)["malignancy"]["all_nodules"]
     model, features = all_["auc"], all_["beside"][READERS_14]["auc"]
-    low, high = all_["auc_ci"]
-    said = f"malignancy AUC {model:.3f} ({low:.3f} to {high:.3f}), 14 features of the readers' masks {features:.3f}, n = {all_['n']}"
+    said = f"malignancy, {_aucs('own outlines', all_)}"
+    said += "".join(f" | {_aucs(name, one)}" for name, one in all_["beside"].items())
     need(features - model <= AUC_BELOW_MAX, said)
     return said
+
+
+def _aucs(name: str, one: dict[str, Any]) -> str:
+    """AUC of all nodules, of 5 to 15 mm and of pairs of one size, each with its interval and n."""
+    parts = [
+        f"{what} {one[f'auc{key}']:.3f} ({one[f'auc{key}_ci'][0]:.3f} to {one[f'auc{key}_ci'][1]:.3f}), n = {one[n]}"
+        for what, key, n in (
+            ("AUC", "", "auc_n"),
+            ("5-15 mm", "_5_15mm", "auc_5_15mm_n"),
+            ("pairs of one size", "_size_matched", "auc_size_matched_pairs"),
+        )
+        if one[f"auc{key}"] is not None
+    ]
+    return f"{name}: {', '.join(parts)}"
 
 
 def outlines(folder: Path) -> str:

@@ -1,7 +1,7 @@
 """How well a grader grades: on the crops, from the node's own outlines, each from a point that was moved by up to 3 mm.
 
 Cross-fit: choice of model, fit, calibration and thresholds of each fold are made without it, by the training's own
-`cross_fit`; beside it the diameter and the 14-feature model on the readers' masks. Shipped: the part that a reading uses.
+`cross_fit`; beside it the diameter, the 14-feature model on the readers' masks and stored scores of networks. Shipped: the part that a reading uses.
 """
 
 from collections.abc import Mapping, Sequence
@@ -26,6 +26,7 @@ from inference.reader import Grader
 from inference.stored import weights_file
 from inference.training.crops import Crop, load_native, volume_of
 from inference.training.grader import CrossFitted, cross_fit
+from inference.training.grader_nets import FILE, hash_of, read_scores, with_mean
 from inference.training.outliner_samples import diameter_mm
 from inference.training.own_outlines import Outlined, ShippedOutlining, outline_crops
 from inference.training.plan import Plan, Progress
@@ -48,7 +49,8 @@ def evaluate(request: Request, say: Progress) -> Written:
     seen = 0
     if request.folds:
         rows = _cross_fit(request, chain["outliner"], crops, say)
-        cases = [_crossed(row, by_key[row.key]) for row in rows]
+        networks = _networks(request)
+        cases = [_crossed(row, by_key[row.key], networks) for row in rows]
         figures = grading_metrics(cases, None)
         figures["malignancy"]["thresholds"] = {str(row.fold): round(row.thresholds["malignancy"], 4) for row in rows}
         entries = described(chain[task] for task in ("outliner", "grader") if task in chain)
@@ -96,7 +98,17 @@ def _groups(crop: Crop) -> Mapping[str, str]:
     }
 
 
-def _crossed(row: CrossFitted, crop: Crop) -> Graded:
+def _networks(request: Request) -> Mapping[str, Mapping[str, float]]:
+    """Scores of the networks that stand beside, by name and hash of the nodule, where a file of them lies with the folds' weights."""
+    said = read_scores(request.fold_weights / FILE)
+    return with_mean({f"{name}, {_made(one['made'])}": one["scores"] for name, one in said.items()})
+
+
+def _made(how: Mapping[str, int]) -> str:
+    return f"{how['steps']} steps of {how['batch']}"
+
+
+def _crossed(row: CrossFitted, crop: Crop, networks: Mapping[str, Mapping[str, float]]) -> Graded:
     """What the models of a fold said of a nodule that they never saw."""
     score = {target: scores[POINT] for target, scores in row.scores.items()}
     called = {t: None if s is None else s >= row.thresholds[t] for t, s in score.items()}
@@ -114,7 +126,10 @@ def _crossed(row: CrossFitted, crop: Crop) -> Graded:
         calcified=called["calcified"],
         spiculation=score["spiculation"],
         lobulation=score["lobulation"],
-        beside={READERS_14: row.readers} if np.isfinite(row.readers) else {},
+        beside={
+            **({READERS_14: row.readers} if np.isfinite(row.readers) else {}),
+            **{name: scores[hash_of(row.key)] for name, scores in networks.items() if hash_of(row.key) in scores},
+        },
         prior=row.prior,
     )
 

@@ -73,7 +73,7 @@ def _malignancy(one: Mapping[str, Any], cases: Sequence[Graded], stamp: str) -> 
 
 def _auc_cells(one: Mapping[str, Any]) -> tuple[str, str, str, int]:
     return (
-        shown(one["auc"], one["auc_ci"]),
+        f"{shown(one['auc'], one['auc_ci'])}, n = {one['auc_n']}",
         f"{shown(one['auc_5_15mm'], one['auc_5_15mm_ci'])}, n = {one['auc_5_15mm_n']}",
         shown(one["auc_size_matched"], one["auc_size_matched_ci"]),
         one["auc_size_matched_pairs"],

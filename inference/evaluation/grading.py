@@ -133,6 +133,7 @@ def _aucs(cases: Sequence[Graded], positive: Flags, score: Scores) -> dict[str, 
     return {
         "auc": everything["auc"],
         "auc_ci": everything["auc_ci"],
+        "auc_n": everything["n"],
         "auc_5_15mm": mid_sizes["auc"],
         "auc_5_15mm_ci": mid_sizes["auc_ci"],
         "auc_5_15mm_n": mid_sizes["n"],

@@ -8,7 +8,7 @@ folds, the diameter and a logistic model of 14 features on the readers' own mask
 import json
 import time
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any, Final
 
@@ -18,7 +18,7 @@ from safetensors.numpy import save_file
 from inference.scoring import TARGETS, Score, to_arrays
 from inference.training.crops import load_native, patient_key
 from inference.training.grader_kept import chosen
-from inference.training.grader_models import CANDIDATES, Candidate, Chosen, Flags, linear
+from inference.training.grader_models import CANDIDATES, Candidate, Chosen, Flags, linear, texture_thresholds
 from inference.training.grader_table import MALIGNANT, Measured, labels_of, measure_crops
 from inference.training.own_outlines import FoldsOutlining, OutlinerOutlining, ShippedOutlining
 from inference.training.patients import patients_file, write_patients
@@ -175,9 +175,24 @@ def outlining_of(plan: Plan) -> OutlinerOutlining:
 
 def _fit(measured: Measured, used: Flags, plan: Plan, say: Progress) -> Mapping[str, Chosen]:
     folder = plan.output / "fits"
-    return {
+    fits = {
         target: chosen(target, measured.table(target, used), plan.seed, folder, _candidates(target), say)
         for target in TARGETS
+    }
+    return {**fits, **_with_texture_thresholds(fits["not_solid"], fits["non_solid"], measured, used)}
+
+
+def _with_texture_thresholds(
+    not_solid: Chosen, non_solid: Chosen, measured: Measured, used: Flags
+) -> Mapping[str, Chosen]:
+    """The two scores that make one word, with thresholds that were found together."""
+    faint, less = (measured.table(target, used) for target in ("non_solid", "not_solid"))
+    classes = np.where(faint.positive, 0, np.where(less.positive, 1, 2)).astype(np.int64)
+    thresholds = texture_thresholds(not_solid.crossed, non_solid.crossed, classes, faint.weights)
+    both = {"not_solid": not_solid, "non_solid": non_solid}
+    return {
+        target: replace(one, score=replace(one.score, threshold=threshold))
+        for (target, one), threshold in zip(both.items(), thresholds, strict=True)
     }
 
 

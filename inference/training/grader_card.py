@@ -110,7 +110,11 @@ def card(evaluation: Mapping[str, Any], training: Mapping[str, Any], name: str =
 def _aucs(what: str, figures: Mapping[str, Any]) -> str:
     cells = [
         shown(figures.get(name), figures.get(f"{name}_ci")) + (f" (n {figures[count]})" if figures.get(count) else "")
-        for name, count in (("auc", ""), ("auc_5_15mm", "auc_5_15mm_n"), ("auc_size_matched", "auc_size_matched_pairs"))
+        for name, count in (
+            ("auc", "auc_n"),
+            ("auc_5_15mm", "auc_5_15mm_n"),
+            ("auc_size_matched", "auc_size_matched_pairs"),
+        )
     ]
     return f"| {what} | {' | '.join(cells)} |"
 

@@ -24,14 +24,18 @@ def chosen(
     if kept.exists():
         with np.load(kept) as arrays:
             said = json.loads(bytes(arrays["said"]))
-            score = score_of(arrays, target)
+            score, crossed = score_of(arrays, target), arrays["crossed"]
         (candidate,) = (one for one in candidates if one.name == said["candidate"])
-        return Chosen(score, candidate, said["losses"])
+        return Chosen(score, candidate, said["losses"], crossed)
     fresh = choose(table, seed, candidates)
     said = json.dumps({"candidate": fresh.candidate.name, "losses": fresh.losses})
     folder.mkdir(parents=True, exist_ok=True)
     beside = kept.with_name(f".{kept.name}")
-    stored: dict[str, Any] = {"said": np.frombuffer(said.encode(), np.uint8), **to_arrays({target: fresh.score})}
+    stored: dict[str, Any] = {
+        "said": np.frombuffer(said.encode(), np.uint8),
+        "crossed": fresh.crossed,
+        **to_arrays({target: fresh.score}),
+    }
     np.savez(beside, **stored)
     beside.replace(kept)
     say(f"{target}: {fresh.candidate.name}, log loss {min(fresh.losses.values()):.3f}")

@@ -6,7 +6,7 @@ weight. Calibration is Platt's, on scores that no nodule had a part in.
 """
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, Final
 
 import numpy as np
@@ -16,19 +16,24 @@ from inference.features import NAMES
 from inference.scoring import Linear, Numbers, Score, Trees
 
 INNER_FOLDS: Final = 5
-_SIZE: Final = ("diameter", "area_diameter", "long_axis", "short_axis")
-_DENSITY: Final = NAMES[4:14]
-_COMPACT: Final = (
-    "diameter", "long_axis", "short_axis", "hu_mean", "hu_p90", "calcium_share", "faint_share", "filling", "roundness",
-    "edge_steepness", "rim_sd", "rim_dense_share",
+_OUTER: Final = ("diameter", *NAMES[4:12])  # hang on where an outline ends along the patient, which crops don't show
+THICK: Final = tuple(name for name in NAMES if name not in _OUTER)
+"""What measures a crop as it does a whole series."""
+_SIZE: Final = ("thick_diameter", "area_diameter", "long_axis", "short_axis", "inscribed")
+_DENSITY: Final = (
+    "thick_hu_mean", "thick_hu_p10", "thick_hu_median", "thick_hu_p90", "thick_hu_sd", "thick_calcium_share", "glass_share",
+    "solid_share", "solid_diameter", "peak_hu", "core_hu", "core_rise", "inner_hu", "shell_hu",
 )  # fmt: skip
+
+_THRESHOLDS: Final = 60
 
 Flags = npt.NDArray[np.bool_]
 
 
 @dataclass(frozen=True)
 class Candidate:
-    """`kind` linear (logistic regression, L2) or trees (histogram gradient boosting), its features and settings."""
+    """`kind` linear (logistic regression, L2), trees (histogram gradient boosting) or both (the mean of their log odds), its
+    features, and the `settings` of the learner; of both those of trees with the C of the logistic regression."""
 
     kind: str
     features: tuple[str, ...]
@@ -41,16 +46,17 @@ def linear(name: str, features: Sequence[str], c: float) -> Candidate:
     return Candidate("linear", tuple(features), {"C": c}, f"logistic, {name}, C {c:g}")
 
 
+_TREES: Final[Mapping[str, Any]] = {
+    "max_iter": 200, "learning_rate": 0.05, "max_leaf_nodes": 4, "min_samples_leaf": 20, "l2_regularization": 10.0, "max_features": 0.3,
+}  # fmt: skip
 CANDIDATES: Final = (
-    linear("size and density", (*_SIZE, *_DENSITY), 0.3),
-    linear("compact", _COMPACT, 0.3),
-    linear("all", NAMES, 0.03),
-    linear("all", NAMES, 0.3),
+    linear("size and density", (*_SIZE, *_DENSITY), 0.1),
+    linear("thick", THICK, 0.03),
+    linear("thick", THICK, 0.1),
+    linear("thick", THICK, 0.3),
+    Candidate("trees", THICK, _TREES, "boosting, thick, 200 trees of 4 leaves"),
     Candidate(
-        "trees",
-        NAMES,
-        {"max_iter": 80, "learning_rate": 0.06, "max_leaf_nodes": 5, "min_samples_leaf": 40, "l2_regularization": 10.0},
-        "boosting, all, 80 trees of 5 leaves",
+        "both", THICK, {**_TREES, "C": 0.3}, "mean of logistic, thick, C 0.3 and boosting, 200 trees of 4 leaves"
     ),
 )
 
@@ -78,11 +84,13 @@ class Table:
 
 @dataclass(frozen=True)
 class Chosen:
-    """The fitted score, the candidate that was chosen, and the inner log loss of each."""
+    """The fitted score, the candidate that was chosen, the inner log loss of each, and the scores of the table's rows by models
+    that did not see the row's patient (`crossed`): what thresholds are found on."""
 
     score: Score
     candidate: Candidate
     losses: Mapping[str, float]
+    crossed: Numbers
 
 
 def choose(table: Table, seed: int, candidates: Sequence[Candidate] = CANDIDATES) -> Chosen:
@@ -97,7 +105,8 @@ def choose(table: Table, seed: int, candidates: Sequence[Candidate] = CANDIDATES
     threshold = best_threshold(calibrated, table.positive, table.weights)
     fitted = fit(candidate, table, seed)
     score = Score(fitted.base, fitted.linear, fitted.trees, slope, offset, threshold)
-    return Chosen(score, candidate, {c.name: round(loss, 5) for c, loss in zip(candidates, losses, strict=True)})
+    said = {c.name: round(loss, 5) for c, loss in zip(candidates, losses, strict=True)}
+    return Chosen(score, candidate, said, calibrated)
 
 
 def patient_folds(patients: Sequence[str], seed: int) -> npt.NDArray[np.int64]:
@@ -153,15 +162,60 @@ def best_threshold(scores: Numbers, positive: Flags, weights: Numbers) -> float:
     return float((falling[best] + falling[min(best + 1, len(falling) - 1)]) / 2)
 
 
+def texture_thresholds(
+    not_solid: Numbers, non_solid: Numbers, classes: npt.NDArray[np.int64], weights: Numbers
+) -> tuple[float, float]:
+    """The two thresholds whose calls (see `inference.grade.texture_of`) have the largest mean F1 of the three classes: one by
+    one, part-solid nodules, which are few and lie between the others, would hardly be called.
+
+    Args:
+        not_solid, non_solid: calibrated scores of models that did not see the row's patient.
+        classes: of each row; 0 non-solid, 1 part-solid, 2 solid.
+    """
+    best, at = -1.0, (0.5, 0.5)
+    for first in _between(non_solid):
+        faint = non_solid >= first
+        for second in _between(not_solid):
+            called = np.where(faint, 0, np.where(not_solid >= second, 1, 2))
+            f1 = macro_f1(classes, called, weights)
+            if f1 > best:
+                best, at = f1, (float(second), float(first))
+    return at
+
+
+def macro_f1(classes: npt.NDArray[np.int64], called: npt.NDArray[np.int64], weights: Numbers) -> float:
+    """Mean F1 of three classes."""
+    table = np.bincount(3 * classes + called, weights, minlength=9).reshape(3, 3)
+    return float(np.mean(2 * np.diag(table) / np.maximum(table.sum(axis=0) + table.sum(axis=1), 1e-9)))
+
+
+def _between(scores: Numbers) -> Numbers:
+    """Thresholds worth a try: more of them where scores are high and few."""
+    return np.unique(np.quantile(scores, 1 - np.geomspace(0.005, 0.6, _THRESHOLDS)))
+
+
 def fit(candidate: Candidate, table: Table, seed: int) -> Score:
     """A candidate on all rows, without calibration."""
     columns = np.array([NAMES.index(name) for name in candidate.features])
+    settings = dict(candidate.settings)
     if candidate.kind == "linear":
-        return _fit_linear(candidate, table, columns)
-    return _fit_trees(candidate, table, columns, seed)
+        return _fit_linear(settings, table, columns)
+    if candidate.kind == "trees":
+        return _fit_trees(settings, table, columns, seed)
+    flat, wooded = _fit_linear({"C": settings.pop("C")}, table, columns), _fit_trees(settings, table, columns, seed)
+    assert flat.linear is not None
+    assert wooded.trees is not None
+    return Score(
+        (flat.base + wooded.base) / 2,
+        replace(flat.linear, coefficient=flat.linear.coefficient / 2),
+        replace(wooded.trees, value=wooded.trees.value / 2),
+        1.0,
+        0.0,
+        0.5,
+    )
 
 
-def _fit_linear(candidate: Candidate, table: Table, columns: npt.NDArray[np.int64]) -> Score:
+def _fit_linear(settings: Mapping[str, Any], table: Table, columns: npt.NDArray[np.int64]) -> Score:
     from sklearn.linear_model import LogisticRegression
 
     weights = table.weights
@@ -169,15 +223,15 @@ def _fit_linear(candidate: Candidate, table: Table, columns: npt.NDArray[np.int6
     width = np.sqrt(np.average(np.square(table.x - centre), axis=0, weights=weights))
     linear = Linear(centre, np.maximum(width, 1e-6), np.zeros(len(NAMES)))
     z = linear.standardised(table.x)[:, columns]
-    fitted = LogisticRegression(max_iter=5000, **candidate.settings).fit(z, table.positive, sample_weight=weights)
+    fitted = LogisticRegression(max_iter=5000, **settings).fit(z, table.positive, sample_weight=weights)
     linear.coefficient[columns] = fitted.coef_[0]
     return Score(float(fitted.intercept_[0]), linear, None, 1.0, 0.0, 0.5)
 
 
-def _fit_trees(candidate: Candidate, table: Table, columns: npt.NDArray[np.int64], seed: int) -> Score:
+def _fit_trees(settings: Mapping[str, Any], table: Table, columns: npt.NDArray[np.int64], seed: int) -> Score:
     from sklearn.ensemble import HistGradientBoostingClassifier
 
-    fitted = HistGradientBoostingClassifier(early_stopping=False, random_state=seed, **candidate.settings)
+    fitted = HistGradientBoostingClassifier(early_stopping=False, random_state=seed, **settings)
     fitted.fit(table.x[:, columns], table.positive, sample_weight=table.weights)
     return Score(float(fitted._baseline_prediction.ravel()[0]), None, trees_of(fitted, columns), 1.0, 0.0, 0.5)
 

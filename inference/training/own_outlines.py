@@ -15,8 +15,8 @@ import numpy as np
 import numpy.typing as npt
 import scipy.ndimage as ndi
 
-from config.catalogue import find_entry
-from inference.chain import build_chain, build_part
+from config.catalogue import find_entry, parameters_digest
+from inference.chain import build_part
 from inference.detect import DotFilter
 from inference.device import choose_device
 from inference.errors import NoSuchData
@@ -124,16 +124,15 @@ def _outlined(crop: Crop, outlining: Outlining, kept: Path, seed: int) -> Outlin
 class OutlinerOutlining:
     """Outliners as a reading uses them, with the size that the dot filter sees at the point.
 
-    `by_fold`: the outliner for the crops of a fold, made without the patients of that fold; -1 for all others.
+    Args:
+        by_fold: the outliner for the crops of a fold, made without the patients of that fold; -1 for all others.
+        parameters: the digest of those that the outliners compute with beside their weights.
     """
 
-    def __init__(self, by_fold: Mapping[int, Outliner]) -> None:
+    def __init__(self, by_fold: Mapping[int, Outliner], parameters: str = "") -> None:
         self._by_fold = by_fold
         self._filter = DotFilter(_SCALES_MM, _PLACES, choose_device("cpu"))
-        made = {o.algorithm.sha256 for o in by_fold.values()}
-        outliners = (
-            next(iter(made)) if len(made) == 1 else _together(f"{f}{o.algorithm.sha256}" for f, o in by_fold.items())
-        )
+        outliners = _together([parameters, *(f"{fold}{o.algorithm.sha256}" for fold, o in by_fold.items())])
         self.stamp = f"{_together([repr((_SCALES_MM, _PLACES))])[:8]}-{outliners[:8]}"
 
     def mask(self, crop: Crop, hu: npt.NDArray[np.int16], prompt: Point) -> MaskCrop | None:
@@ -153,7 +152,8 @@ class ShippedOutlining(OutlinerOutlining):
     """The outliner of a detector's catalogue entry. Only for one that learned nothing from the crops."""
 
     def __init__(self, detector: str) -> None:
-        super().__init__({_ANY_FOLD: build_chain(detector, "cpu").outliner})
+        entry = find_entry(find_entry(detector, "detector").outliner, "outliner")
+        super().__init__({_ANY_FOLD: build_part(entry, choose_device("cpu"))}, parameters_digest(entry.parameters))
 
 
 class FoldsOutlining(OutlinerOutlining):
@@ -175,7 +175,7 @@ class FoldsOutlining(OutlinerOutlining):
             by_fold[int(file.name.split(".")[-2])] = build_part(fold, choose_device("cpu"))
         if not by_fold:
             raise NoSuchData(f"no weights {entry}.<fold>.safetensors", str(folder), "train the outliner's folds first")
-        super().__init__(by_fold)
+        super().__init__(by_fold, parameters_digest(base.parameters))
 
 
 def _together(texts: Iterable[str]) -> str:

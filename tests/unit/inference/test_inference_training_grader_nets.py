@@ -11,7 +11,7 @@ from inference.training import grader_nets
 from inference.training.gradcam import grad_cam
 from inference.training.grader_nets import ENSEMBLE, ConvNeXt, Recipe, scores_of, train_fold, with_mean
 
-SMALL = Recipe(side=8, steps=30, batch=8, rate=1e-2, checkpoint_steps=10)
+SMALL = Recipe(side=8, networks=("small",), steps=(30,), batch=8, rate=1e-2, checkpoint_steps=10)
 
 
 class Small(nn.Module):
@@ -42,6 +42,14 @@ def test_convnext_tiny_has_its_size_and_one_output() -> None:
     assert 25e6 < sum(p.numel() for p in network.parameters()) < 40e6
     narrow = ConvNeXt((1, 1, 1, 1), (4, 8, 8, 8))
     assert narrow(torch.zeros(2, 1, 32, 32, 32)).shape == (2, 1)
+
+
+@pytest.mark.parametrize("side", [1, 2, 4, 9])
+def test_a_depthwise_convolution_is_that_of_torch_however_it_is_made(side: int) -> None:
+    torch.manual_seed(1)
+    conv, x = nn.Conv3d(3, 3, 7, padding=3, groups=3), torch.randn(2, 3, side, side, side)
+    with torch.no_grad():
+        assert torch.allclose(grader_nets._depthwise(x, conv), conv(x), atol=1e-5)
 
 
 def test_a_network_learns_and_an_interrupted_training_ends_as_a_whole_one(small: None, tmp_path: Path) -> None:
