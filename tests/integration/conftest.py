@@ -3,6 +3,7 @@
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -37,7 +38,7 @@ class Study:
     uid: str
     files: tuple[Path, ...]
 
-    @property
+    @cached_property
     def sop_uids(self) -> list[str]:
         """Of the files, in their order."""
         return [str(pydicom.dcmread(f, stop_before_pixels=True).SOPInstanceUID) for f in self.files]
