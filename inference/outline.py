@@ -153,7 +153,9 @@ class SeededOutliner:
         diameter_mm = (6 / np.pi * len(places) * np.prod(site.spacing_mm)) ** (1 / 3)
         if diameter_mm < self.diameter_mm_min:
             return False
-        spread = np.linalg.eigvalsh((np.cov(places.T) if len(places) > 1 else 0.0) + np.diag(np.square(site.spacing_mm)) / 12)
+        spread = np.linalg.eigvalsh(
+            (np.cov(places.T) if len(places) > 1 else 0.0) + np.diag(np.square(site.spacing_mm)) / 12
+        )
         rim = ndi.binary_dilation(body) & ~body
         vessel = spread[2] > self._elongation_max**2 * spread[0]
         beyond = np.argwhere(rim & ~site.hull)

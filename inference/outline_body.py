@@ -54,6 +54,15 @@ class Use:
         return ARCHITECTURES[self.dimensions](self.widths)
 
 
+@dataclass(frozen=True, eq=False)
+class Found:
+    """A body: a box of the array, the voxels in it, and `peak`, the highest likelihood that the network gave one of them."""
+
+    box: Box
+    voxels: Mask
+    peak: float
+
+
 class BodyFinder:
     """A network with its weights, on a device; on the CPU where that one's memory is not enough."""
 
@@ -74,24 +83,37 @@ class BodyFinder:
         size_mm: float,
         hull: npt.NDArray[np.uint8] | None = None,
     ) -> tuple[Box, Mask] | None:
-        """The body at a point (k, j, i) of an array whose axes are the patient's: a box, and its voxels in it. None: nothing.
+        """As `look`: the box, and the voxels in it."""
+        found = self.look(hu, spacing_mm, centre, size_mm, hull)
+        return None if found is None else (found.box, found.voxels)
+
+    def look(
+        self,
+        hu: npt.NDArray[np.int16],
+        spacing_mm: Three,
+        centre: Three,
+        size_mm: float,
+        hull: npt.NDArray[np.uint8] | None = None,
+    ) -> Found | None:
+        """The body at a point (k, j, i) of an array whose axes are the patient's. None: nothing.
 
         Args:
             size_mm: what its diameter was taken for; the first look hangs on it.
             hull: not 0 where a body may lie; None: anywhere.
         """
-        found: tuple[Box, Mask] | None = None
+        found: Found | None = None
         for _ in range(_LOOKS_MAX):
             grid = self._grid(centre, spacing_mm, size_mm)
             box = source_box(grid, hu.shape)
             mean = on_device(partial(self._mean, hu, grid), self._device)
-            likely = spread(mean, grid, box) >= self._use.threshold
+            likelihood = spread(mean, grid, box)
+            likely = likelihood >= self._use.threshold
             if hull is not None:
                 likely &= hull[box] > 0
             part = _part_near(likely, box, centre, spacing_mm)
             if part is None:
                 break
-            found = (box, part)
+            found = Found(box, part, float(likelihood[part].max()))
             found_mm = float((6 / np.pi * np.count_nonzero(part) * np.prod(spacing_mm)) ** (1 / 3))
             before_mm = size_mm
             if _reaches_border(part, box, hu.shape):

@@ -2,7 +2,8 @@
 
 The array is turned to the patient's axes first, so the answer does not hang on how a volume is stored. What two outlines have
 in common is one body when nothing between the two spots is narrower than either (the first spot has it, the other none), else
-two bodies that touch, and each has what is nearer to its own core.
+two bodies that touch, and each has what is nearer to its own core. A network marks something nearly everywhere: a body of which
+no voxel is marked as surely as in nearly all nodules of its size is a piece of vessel, hilum or wall, and none.
 """
 
 from collections.abc import Sequence
@@ -17,7 +18,7 @@ import torch
 from config.catalogue import Entry
 from inference.findings import Algorithm, MaskCrop
 from inference.lungs import Lungs
-from inference.outline_body import BodyFinder, Box, Mask, Use
+from inference.outline_body import BodyFinder, Box, Found, Mask, Use
 from inference.outline_patch import Three
 from inference.patches import order_of
 from inference.reader import Progress, Spot
@@ -69,7 +70,8 @@ class _Turn:
 
 
 class NetOutliner:
-    """Outlines from spots by a network; parameters of the catalogue: those of `Use`, and `diameter_mm_min`.
+    """Outlines from spots by a network; parameters of the catalogue: those of `Use`, `diameter_mm_min`, and what the likeliest
+    voxel of a body must reach: `peak_min`, from a diameter of `large_mm` on `peak_min_large`.
 
     Raises:
         ModelRefused: the weights are missing, or are not those of the catalogue.
@@ -78,6 +80,9 @@ class NetOutliner:
     def __init__(self, entry: Entry, device: torch.device) -> None:
         self.algorithm = Algorithm(entry.task, entry.name, entry.version, entry.sha256, entry.validation)
         self.diameter_mm_min = entry.number("diameter_mm_min")
+        self._peak_min = entry.number("peak_min")
+        self._peak_min_large = entry.number("peak_min_large")
+        self._large_mm = entry.number("large_mm")
         use = Use(
             dimensions=int(entry.number("dimensions")),
             widths=tuple(int(width) for width in entry.numbers("widths")),
@@ -102,11 +107,18 @@ class NetOutliner:
         for done, spot in enumerate(spots):
             progress("outline", done, len(spots))
             centre = turn.point(spot.centre)
-            found = self._finder.at(hu, spacing_mm, centre, spot.scale_mm, hull)
-            body = None if found is None else _Body(Spot(centre, spot.response, spot.scale_mm), *found)
+            found = self._finder.look(hu, spacing_mm, centre, spot.scale_mm, hull)
+            body = None
+            if found is not None and self._is_sure(found, spacing_mm):
+                body = _Body(Spot(centre, spot.response, spot.scale_mm), found.box, found.voxels)
             bodies.append(None if body is None else _settled(body, bodies, spacing_mm, hu.shape))
         progress("outline", len(spots), len(spots))
         return [None if body is None else self._mask(body, turn, spacing_mm) for body in bodies]
+
+    def _is_sure(self, found: Found, spacing_mm: Three) -> bool:
+        """Whether a body's likeliest voxel is as likely as in a nodule of its size."""
+        least = self._peak_min_large if _diameter_mm(found.voxels, spacing_mm) >= self._large_mm else self._peak_min
+        return found.peak >= least
 
     def _mask(self, body: _Body, turn: _Turn, spacing_mm: Three) -> MaskCrop | None:
         """The largest piece of a body, cropped; None where it is too small."""
@@ -114,13 +126,17 @@ class NetOutliner:
         if not count:
             return None
         sizes = np.bincount(parts.ravel(), minlength=count + 1)[1:]
-        diameter_mm = (6 / np.pi * int(sizes.max()) * float(np.prod(spacing_mm))) ** (1 / 3)
-        if diameter_mm < self.diameter_mm_min:
-            return None
         largest = parts == 1 + int(np.argmax(sizes))
+        if _diameter_mm(largest, spacing_mm) < self.diameter_mm_min:
+            return None
         own = ndi.find_objects(largest.astype(np.uint8))[0]
         k, j, i = (outer.start + inner.start for outer, inner in zip(body.box, own, strict=True))
         return turn.back((k, j, i), largest[own])
+
+
+def _diameter_mm(voxels: Mask, spacing_mm: Three) -> float:
+    """Of the ball of a mask's volume."""
+    return float((6 / np.pi * np.count_nonzero(voxels) * np.prod(spacing_mm)) ** (1 / 3))
 
 
 def _turn_of(volume: Volume) -> _Turn:

@@ -157,7 +157,7 @@ def read(
     with watch.stage("detect"):
         spots = tuple(chain.detector.detect(volume, lungs, progress))
     with watch.stage("outline"):
-        spots, strong, masks = _outlined(volume, lungs, chain, spots, progress)
+        spots, strong, masks = outlined(volume, lungs, chain, spots, progress)
         found = [(place, mask) for place, mask in zip(strong, masks, strict=True) if mask is not None]
         nodules_max = min(limits.nodules_max, chain.findings_max)
         shown = found[:nodules_max]
@@ -209,7 +209,7 @@ def _rounded(score: float | None) -> float | None:
     return None if score is None else round(score, 3)
 
 
-def _outlined(
+def outlined(
     volume: Volume, lungs: Lungs, chain: Chain, spots: tuple[Spot, ...], progress: Progress
 ) -> tuple[tuple[Spot, ...], list[int], Sequence[MaskCrop | None]]:
     """The spots, which of them are strong, and a mask or None for each of these.

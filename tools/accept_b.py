@@ -119,10 +119,18 @@ def _aucs(name: str, one: dict[str, Any]) -> str:
 
 
 def outlines(folder: Path) -> str:
-    """Outlines from a point moved by up to 3 mm."""
-    dice = evaluated("outliner", folder)["dice"]
-    low, high = dice["ci"]
-    said = f"mean Dice {dice['mean']:.3f} ({low:.3f} to {high:.3f}), median {dice['median']:.3f}, n = {dice['n']}"
+    """Outlines from a point moved by up to 3 mm; beside them the nodules of whole scans from the detector's."""
+    found = evaluated("outliner", folder)
+    dice, scans = found["dice"], found["scans"]
+    said = " | ".join(
+        f"{name}: mean Dice {one['mean']:.3f} ({one['ci'][0]:.3f} to {one['ci'][1]:.3f}), median {one['median']:.3f}, n = {one['n']}"
+        for name, one in (("crops", dice), ("cubes", found["cubes"]["dice"]))
+    )
+    each = ", ".join(
+        f"{one['scan']} {one['number']} ({one['size_mm']:g} mm): {'no spot' if not one['spotted'] else one['dice']}"
+        for one in scans["nodules"]
+    )
+    said += f" | nodules of whole scans: median Dice {scans['median']}, n = {scans['n']} [{each}]"
     need(dice["mean"] >= DICE_MIN, said)
     return said
 

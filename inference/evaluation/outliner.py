@@ -1,7 +1,8 @@
 """How well an outliner outlines: Dice and volume error on the crops, the point moved by up to 3 mm, the crop's shape unused.
 
 The points are those of the training's own figures (`outliner_dice`): they hang on the nodule's key and the seed alone. Native
-crops end with the nodule along the patient, which flatters every method alike; the cubes have all that is around.
+crops end with the nodule along the patient, which flatters every method alike; the cubes have all that is around. Beside them
+the nodules of whole scans, at the detector's spots (`outlining_scans`).
 """
 
 from collections.abc import Mapping, Sequence
@@ -14,6 +15,7 @@ import numpy.typing as npt
 from inference.chain import build_part
 from inference.device import choose_device
 from inference.evaluation.outlining import OutlineCase, outlining_metrics
+from inference.evaluation.outlining_scans import OutlinedScans, outlined_scans
 from inference.evaluation.page import figure, gallery, heading, paragraph, shown, table
 from inference.evaluation.pictures import FOUND, TRUTH, patch
 from inference.evaluation.report import Written, strata_tables, write
@@ -75,7 +77,8 @@ def evaluate(request: Request, say: Progress) -> Written:
         InSample, ModelRefused: see `request`.
     """
     need_column(request)
-    entry = request.entries()["outliner"]
+    entries = request.entries()
+    entry = entries["outliner"]
     sets = {"native": load_native(request.data), "cubes": load_cubes(request.data)}
     crops = [crop for part in sets.values() for crop in part]
     seen = 0 if request.folds else in_sample(request, [entry], {crop.patient for crop in crops})
@@ -92,13 +95,18 @@ def evaluate(request: Request, say: Progress) -> Written:
         ]
         for name, part in sets.items()
     }
+    scans = outlined_scans(request, entries, crops, say)
     stamp = IN_SAMPLE if seen else ""
     figures: dict[str, Any] = {
         **outlining_metrics([one.case for one in outlined["native"]]),
         "cubes": outlining_metrics([one.case for one in outlined["cubes"]]),
         "prompt_moved_mm_max": MOVED_MM,
+        "scans": scans.figures,
     }
-    return write(request, figures, described([entry]), seen, stamp, lambda: _body(figures, outlined, stamp))
+    used = [entry, *([entries["detector"], entries["lungs"]] if scans.rows else [])]
+    return write(
+        request, figures, described(used), seen, stamp, lambda: [*_body(figures, outlined, stamp), *_scans(scans)]
+    )
 
 
 def _outlined(crop: Crop, outliner: Outliner | None, seed: int, where: str, say: Progress) -> _Outlined:
@@ -165,6 +173,25 @@ def _body(figures: Mapping[str, Any], outlined: Mapping[str, Sequence[_Outlined]
             gallery((_picture(one), f"{one.case.key}: Dice {one.case.dice:.2f}") for one in worst),
         ]
     return body
+
+
+def _scans(scans: OutlinedScans) -> list[str]:
+    """A line for each nodule of the whole scans."""
+    if not scans.rows and not scans.left_out:
+        return []
+    rows = [
+        (f"{row.scan} nodule {row.number}", row.size_mm, "yes" if row.spotted else "no", row.dice, row.volume_error)
+        for row in scans.rows
+    ]
+    left_out = [paragraph(f"{name} was not read: {why}.") for name, why in scans.left_out]
+    return [
+        heading("Nodules of whole scans, at the detector's spots"),
+        paragraph(
+            "Dice 0: there was a spot, but no outline or one beside the nodule. A dash: no spot, or no mask to compare with."
+        ),
+        table(["nodule", "diameter, mm", "spot", "Dice", "volume error"], rows),
+        *left_out,
+    ]
 
 
 def _picture(one: _Outlined) -> bytes:

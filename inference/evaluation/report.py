@@ -102,9 +102,13 @@ def summary(task: str, figures: Mapping[str, Any]) -> list[str]:
         ]
     if task == "outliner":
         parts = {"native crops": figures["dice"], "cubes": figures["cubes"]["dice"]}
+        scans = figures["scans"]
         return [
-            f"Dice on {name} {shown(d['mean'], d['ci'])}, n = {d['n']} ({d['n_patients']} patients)"
-            for name, d in parts.items()
+            *(
+                f"Dice on {name} {shown(d['mean'], d['ci'])}, n = {d['n']} ({d['n_patients']} patients)"
+                for name, d in parts.items()
+            ),
+            f"median Dice in whole scans {shown(scans['median'])}, n = {scans['n']}; {scans['n_not_spotted']} without a spot",
         ]
     return [
         f"sensitivity {shown(figures['sensitivity'], figures['sensitivity_ci'])}, {figures['hits']} of {figures['n']} nodules",

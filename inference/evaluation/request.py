@@ -113,14 +113,18 @@ def need_column(request: Request) -> None:
         )
 
 
-def fold_entry(request: Request, base: Entry, fold: int, patients: Iterable[str], say: Progress) -> Entry:
+def fold_entry(
+    request: Request, base: Entry, fold: int, patients: Iterable[str], say: Progress, *, may_train: bool = True
+) -> Entry:
     """An entry whose weights never saw the patients of a fold: its own where that is so, committed ones, else trained here
     (that resumes).
 
     Args:
         patients: who is to be read; weights of the fold whose list holds one of them are refused.
+        may_train: False: weights that are not there are not trained.
     Raises:
         InSample: such weights.
+        NoSuchData: there are none, and none may be trained.
         ModelRefused: weights without a list of their patients.
     """
     patients = frozenset(patients)
@@ -128,6 +132,8 @@ def fold_entry(request: Request, base: Entry, fold: int, patients: Iterable[str]
         return base
     file = _committed(request, base, fold, patients)
     parameters: Mapping[str, Any] = base.parameters
+    if file is None and not may_train:
+        raise NoSuchData(f"no weights of {base.name} without this patient", request.fold_weights.name)
     if file is None:
         say(f"{base.name}: no weights without fold {fold} in {request.fold_weights.name}; they are trained now")
         trained = _train(request, base, fold, say)

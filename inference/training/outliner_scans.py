@@ -10,19 +10,22 @@ import numpy as np
 
 from inference.findings import MaskCrop
 from inference.measure import to_lps_mm
-from inference.reader import Chain
+from inference.reader import Chain, outlined
 from inference.training.scans import Scan
 
 
 @dataclass(frozen=True)
 class SpottedRow:
-    """One nodule of a scan, named as the scan's folder and its number there. `dice` None: the detector gave no spot on it,
-    or it has no mask to compare with; 0: a spot without an outline, or one beside it."""
+    """One nodule of a scan, named as the scan's folder and its number there. `spotted`: the detector gave a spot on it.
+    `dice` None: it gave none, or the nodule has no mask to compare with; 0: a spot without an outline, or one beside it.
+    `volume_error`: (found - true) / true, None where there is no Dice."""
 
     scan: str
     number: int
     size_mm: float
+    spotted: bool
     dice: float | None
+    volume_error: float | None
 
 
 def judge_scan(scan: Scan, chain: Chain) -> list[SpottedRow]:
@@ -32,20 +35,21 @@ def judge_scan(scan: Scan, chain: Chain) -> list[SpottedRow]:
     whose spot hits it.
     """
     lungs = chain.lungs.segment(scan.volume)
-    found = chain.detector.detect(scan.volume, lungs, _silent)
-    spots = [spot for spot in found if chain.detector.is_strong(spot)]
-    masks = chain.outliner.outline(scan.volume, lungs, spots, _silent)
-    places = [to_lps_mm(scan.volume.affine, spot.centre) for spot in spots]
+    found = tuple(chain.detector.detect(scan.volume, lungs, _silent))
+    spots, strong, masks = outlined(scan.volume, lungs, chain, found, _silent)
+    places = [to_lps_mm(scan.volume.affine, spots[place].centre) for place in strong]
     rows = []
     for truth in scan.truth:
         if not truth.counts:
             continue
         own = [mask for mask, place in zip(masks, places, strict=True) if scan.hits(truth, place)]
-        dice = None
+        dice = error = None
         if own and truth.mask is not None:
             mask = next((mask for mask in own if mask is not None), None)
             dice = 0.0 if mask is None else round(dice_of(mask, truth.mask), 3)
-        rows.append(SpottedRow(scan.name, truth.number, round(truth.diameter_mm, 1), dice))
+            ours = 0 if mask is None else int(np.count_nonzero(mask.voxels))
+            error = round(ours / int(np.count_nonzero(truth.mask.voxels)) - 1, 3)
+        rows.append(SpottedRow(scan.name, truth.number, round(truth.diameter_mm, 1), bool(own), dice, error))
     return rows
 
 

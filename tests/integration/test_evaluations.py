@@ -21,13 +21,14 @@ from inference.evaluation import detector, outliner
 from inference.evaluation.request import Request, fold_entry, in_sample
 from inference.outline_body import Use
 from inference.phantom import NoduleWish
+from inference.training.outliner import Recipe
 from inference.training.patients import patients_file, write_patients
 from tests.installed import put_model
 from tests.made_data import write_nodules, write_scan
 
 SCHEMA = json.loads((Path(dicom_node.__file__).parent / "schemas/metrics.schema.json").read_text(encoding="utf-8"))
 USE = Use(2, (4, 8), 26.0, 0.7, 3.2, 1, 0.5)
-PARAMETERS = {**vars(USE), "widths": [4, 8], "diameter_mm_min": 3.0}
+PARAMETERS = {**Recipe().parameters, **vars(USE), "widths": [4, 8]}
 
 
 @pytest.fixture(scope="module")
@@ -91,6 +92,31 @@ def test_an_outliner_without_weights_is_measured_on_any_patient(data: Path, tmp_
     text = alone(written.report)
     assert "P-0_R_1" in text
     assert "IN SAMPLE" not in text
+
+
+def test_nodules_of_whole_scans_are_outlined_at_the_detectors_spots(data: Path, tmp_path: Path) -> None:
+    """A phantom beside the crops; where the detector knows its patient, and no other weights are there, it is left out."""
+    folder = tmp_path / "data"
+    folder.mkdir()
+    (folder / "nodules").symlink_to(data / "nodules")
+    write_scan(folder, "made-1", "Q-1", [NoduleWish("solid", 14.0), NoduleWish("solid", 11.0)])
+    written = outliner.evaluate(request(folder, tmp_path / "out", entry="outline-seeded"), said)
+    scans = metrics_in(tmp_path / "out")["scans"]
+    assert [(one["scan"], one["number"], one["spotted"]) for one in scans["nodules"]] == [
+        ("made-1", 1, True),
+        ("made-1", 2, True),
+    ]
+    assert min(one["dice"] for one in scans["nodules"]) > 0.5
+    assert (scans["n"], scans["n_not_spotted"], scans["left_out"]) == (2, 0, [])
+    assert "made-1 nodule 2" in alone(written.report)
+    knows = put_model(tmp_path / "models", "knows", "nodule-net")
+    assert knows.folder is not None
+    write_patients(patients_file(knows.folder / knows.weights), ["Q-1"])
+    asked = {"folds": "fold", "fold_weights": tmp_path, "detector": "knows", "models": tmp_path / "models"}
+    outliner.evaluate(request(folder, tmp_path / "out", entry="outline-seeded", **asked), said)
+    scans = metrics_in(tmp_path / "out")["scans"]
+    assert (scans["n"], scans["nodules"]) == (0, [])
+    assert scans["left_out"] == [{"scan": "made-1", "why": "no weights of knows without this patient"}]
 
 
 def test_each_fold_is_outlined_by_weights_that_never_saw_it(data: Path, tmp_path: Path) -> None:

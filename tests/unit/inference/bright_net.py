@@ -19,6 +19,9 @@ PARAMETERS: Mapping[str, int | float | tuple[int | float, ...]] = {
     "mirrored": 4,
     "threshold": 0.5,
     "diameter_mm_min": 4.0,
+    "peak_min": 0.82,
+    "peak_min_large": 0.925,
+    "large_mm": 12.0,
 }
 
 

@@ -37,15 +37,15 @@ def in_folder(folder: Path, **changes: int | float):  # type: ignore[no-untyped-
     return bright_entry(folder, **changes).model_copy(update={"folder": folder})
 
 
-def lung_with(*balls: Ball, shape: tuple[int, int, int] = SHAPE) -> Volume:
-    """A block of lung with balls of tissue: centre (k, j, i) in mm, diameter in mm."""
+def lung_with(*balls: Ball, shape: tuple[int, int, int] = SHAPE, hu: float = 30.0) -> Volume:
+    """A block of lung with balls of one density: centre (k, j, i) in mm, diameter in mm."""
     grid = [np.arange(n) * mm for n, mm in zip(shape, SPACING, strict=True)]
     z, y, x = np.meshgrid(*grid, indexing="ij")
-    hu = np.full(shape, -850.0)
+    values = np.full(shape, -850.0)
     for centre, diameter_mm in balls:
         distance = np.sqrt((z - centre[0]) ** 2 + (y - centre[1]) ** 2 + (x - centre[2]) ** 2)
-        hu = np.maximum(hu, -850 + 880 * np.clip(diameter_mm / 2 - distance + 0.5, 0, 1))
-    return volume_of(hu.astype(np.int16), affine_of(SPACING))
+        values = np.maximum(values, -850 + (hu + 850) * np.clip(diameter_mm / 2 - distance + 0.5, 0, 1))
+    return volume_of(values.astype(np.int16), affine_of(SPACING))
 
 
 def spot_at(centre_mm: tuple[float, float, float], size_mm: float) -> Spot:
@@ -116,6 +116,18 @@ def test_what_lies_elsewhere_or_is_too_small_has_no_outline(outliner: NetOutline
     far = lung_with(((30.0, 32.0, 33.0), 8.0))
     assert outlines(outliner, far, spot_at((30.0, 45.0, 45.0), 8.0)) == [None]
     assert outlines(outliner, lung_with(), spot_at((30.0, 32.0, 33.0), 8.0)) == [None]
+
+
+@pytest.mark.parametrize(
+    ("hu", "size", "outlined"), [(-370.0, 9.0, False), (-340.0, 9.0, True), (-340.0, 16.0, False), (-300.0, 16.0, True)]
+)
+def test_a_body_that_the_network_is_not_sure_of_has_no_outline(
+    outliner: NetOutliner, hu: float, size: float, outlined: bool
+) -> None:
+    """This network's likelihood is 0.77 at -370 HU, 0.92 at -340 HU and 0.98 at -300 HU; larger bodies must be surer."""
+    volume = lung_with(((30.0, 32.0, 33.0), size), hu=hu)
+    (mask,) = outlines(outliner, volume, spot_at((30.0, 32.0, 33.0), size))
+    assert (mask is not None) == outlined
 
 
 def test_a_spot_at_the_volumes_corner_is_no_trouble(outliner: NetOutliner) -> None:

@@ -76,6 +76,8 @@ def test_each_nodule_has_the_first_outline_that_hits_it() -> None:
     )
     rows = judge_scan(scan, Chain(AllLung(), parts, parts))
     assert [(row.number, row.dice) for row in rows] == [(1, round(2 * 125 / (125 + 216), 3)), (2, None), (3, 0.0)]
+    assert [row.spotted for row in rows] == [True, False, True]
+    assert [row.volume_error for row in rows] == [round(125 / 216 - 1, 3), None, -1.0]
     assert {row.scan for row in rows} == {"made"}
 
 
