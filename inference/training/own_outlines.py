@@ -34,6 +34,8 @@ _AIR_HU_MAX: Final = -400.0
 _CLOSING_MM: Final = 10.0
 _NEAR_MM: Final = 6.0  # a filter's answer this near to the point is about it
 _ANY_FOLD: Final = -1
+_JUDGEMENT: Final = ("peak_min", "peak_min_large", "large_mm")
+"""Parameters that say whether a body is a nodule, not how far it reaches."""
 _SAID_EVERY: Final = 100  # new outlines
 _SIZE_MM_USUAL: Final = 8.0  # where the filter has no answer near the point
 
@@ -158,7 +160,8 @@ class ShippedOutlining(OutlinerOutlining):
 
 class FoldsOutlining(OutlinerOutlining):
     """An outliner that learned from the crops: each crop by the weights of its own fold, `<entry>.<fold>.safetensors` in a
-    folder, which never saw its patient.
+    folder, which never saw its patient. Nothing is turned away as too unlikely: all crops are nodules, and that judgement
+    belongs to the detection.
 
     Args:
         entry: of the catalogue, whose parameters the weights are used with.
@@ -168,14 +171,23 @@ class FoldsOutlining(OutlinerOutlining):
 
     def __init__(self, entry: str, folder: Path) -> None:
         base = find_entry(entry, "outliner")
+        outline = {name: value for name, value in base.parameters.items() if name not in _JUDGEMENT}
+        open_to_all = {name: 0.0 for name in _JUDGEMENT if name in base.parameters}
         by_fold: dict[int, Outliner] = {}
         for file in sorted(folder.glob(f"{entry}.[0-9].safetensors")):
             digest = hashlib.sha256(file.read_bytes()).hexdigest()
-            fold = base.model_copy(update={"folder": folder, "weights": file.name, "sha256": digest})
+            fold = base.model_copy(
+                update={
+                    "folder": folder,
+                    "weights": file.name,
+                    "sha256": digest,
+                    "parameters": {**outline, **open_to_all},
+                }
+            )
             by_fold[int(file.name.split(".")[-2])] = build_part(fold, choose_device("cpu"))
         if not by_fold:
             raise NoSuchData(f"no weights {entry}.<fold>.safetensors", str(folder), "train the outliner's folds first")
-        super().__init__(by_fold, parameters_digest(base.parameters))
+        super().__init__(by_fold, parameters_digest(outline))
 
 
 def _together(texts: Iterable[str]) -> str:

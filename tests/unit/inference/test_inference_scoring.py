@@ -11,7 +11,7 @@ from sklearn.linear_model import LogisticRegression
 from inference.errors import ModelRefused
 from inference.features import NAMES
 from inference.scoring import BOUND_SD, TARGETS, Linear, Score, Trees, from_arrays, to_arrays
-from inference.training.grader_models import Table, fit, linear, trees_of
+from inference.training.grader_models import Candidate, Table, fit, linear, trees_of
 
 N = len(NAMES)
 
@@ -132,3 +132,26 @@ def test_what_does_not_fit_is_refused_by_name(damage: object) -> None:
 def test_a_tree_of_one_leaf_is_a_constant() -> None:
     leaf = Trees(*(np.array([v]) for v in (-1, 0.0, 0, 0, 0.7, 10.0, 0)))
     assert Score(0.1, None, leaf, 1.0, 0.0, 0.5).raw(np.zeros((2, N))) == pytest.approx([0.8, 0.8])
+
+
+def test_weights_of_fewer_features_say_the_same_and_weights_of_unknown_ones_are_refused() -> None:
+    """A feature more in the software makes no weights useless."""
+    x, y = drawn(6)
+    few = [NAMES[0], NAMES[5], NAMES[3]]
+    table = Table(x, y, list(map(str, range(len(x)))), list(map(str, range(len(x)))))
+    columns = [NAMES.index(name) for name in few]
+    settings = {"max_iter": 5, "max_leaf_nodes": 4, "C": 0.3}
+    whole = fit(Candidate("both", tuple(few), settings, "few"), table, 0)
+    assert whole.linear is not None
+    assert whole.trees is not None
+    arrays = {name: np.asarray(values) for name, values in to_arrays(dict.fromkeys(TARGETS, whole)).items()}
+    arrays["names"] = np.frombuffer("\n".join(few).encode(), np.uint8)
+    for target in TARGETS:
+        for part in ("centre", "width", "coefficient"):
+            arrays[f"{target}.linear.{part}"] = arrays[f"{target}.linear.{part}"][columns]
+        feature = arrays[f"{target}.trees.feature"]
+        arrays[f"{target}.trees.feature"] = np.array([-1 if f < 0 else columns.index(f) for f in feature])
+    assert from_arrays(arrays, "few")["malignancy"].scores(x) == pytest.approx(whole.scores(x), abs=1e-12)
+    arrays["names"] = np.frombuffer("\n".join([*few[:2], "smell"]).encode(), np.uint8)
+    with pytest.raises(ModelRefused, match="few"):
+        from_arrays(arrays, "few")

@@ -3,19 +3,37 @@
 import dataclasses
 from collections.abc import Iterator, Sequence
 from pathlib import Path
+from typing import ClassVar
 
 import numpy as np
 import pytest
 from safetensors.numpy import load_file
 
+from config.catalogue import Entry, find_entry
+from inference.errors import NoSuchData
+from inference.features import NAMES
+from inference.findings import Algorithm, MaskCrop
+from inference.lungs import Lungs
+from inference.reader import Spot
 from inference.scoring import TARGETS, from_arrays
-from inference.training import grader, grader_models
+from inference.training import grader, grader_models, own_outlines
 from inference.training.crops import load_native
 from inference.training.grader import CrossFitted, cross_fit, read_cross_fit, train
-from inference.training.grader_models import Candidate, Table, best_threshold, linear, patient_folds, platt
-from inference.training.own_outlines import PROMPT_MM_MAX, ShippedOutlining, outline_crops, prompt_of
+from inference.training.grader_models import (
+    Candidate,
+    Table,
+    best_threshold,
+    fit,
+    linear,
+    macro_f1,
+    patient_folds,
+    platt,
+    texture_thresholds,
+)
+from inference.training.own_outlines import PROMPT_MM_MAX, FoldsOutlining, ShippedOutlining, outline_crops, prompt_of
 from inference.training.patients import patients_file, read_patients
 from inference.training.plan import Plan, Trained
+from inference.volume import Volume
 from tests.made_data import write_nodules
 
 FEW = (
@@ -192,3 +210,70 @@ def test_the_threshold_is_where_f1_is_largest() -> None:
     scores, positive = np.array([0.9, 0.8, 0.4, 0.3, 0.1]), np.array([True, True, False, True, False])
     assert 0.1 < best_threshold(scores, positive, np.ones(5)) < 0.3
     assert 0.4 < best_threshold(scores, np.array([True, True, False, False, False]), np.ones(5)) < 0.8
+
+
+def test_of_both_learners_the_mean_counts() -> None:
+    draw = np.random.default_rng(3)
+    x = draw.normal(size=(120, len(NAMES)))
+    table = Table(x, x[:, 0] + draw.normal(0, 1, 120) > 0, list(map(str, range(120))), list(map(str, range(120))))
+    trees = {"max_iter": 6, "max_leaf_nodes": 3}
+    flat = fit(linear("some", NAMES[:4], 0.3), table, 1)
+    wooded = fit(Candidate("trees", NAMES[:4], trees, "trees"), table, 1)
+    both = fit(Candidate("both", NAMES[:4], {**trees, "C": 0.3}, "both"), table, 1)
+    assert both.raw(x) == pytest.approx((flat.raw(x) + wooded.raw(x)) / 2)
+
+
+def test_part_solid_nodules_are_called_though_they_are_few_and_lie_between() -> None:
+    """One by one the two thresholds find what is common; together they find all three classes."""
+    draw = np.random.default_rng(5)
+    classes = np.repeat([0, 1, 2], [30, 40, 500])
+    faint = np.array([1.0, 0.35, 0.0])[classes] + draw.normal(0, 0.15, len(classes))
+    less = np.array([1.0, 0.35, 0.0])[classes] + draw.normal(0, 0.2, len(classes))
+    weights = np.ones(len(classes))
+
+    def called(not_solid: float, non_solid: float) -> np.ndarray:
+        return np.where(faint >= non_solid, 0, np.where(less >= not_solid, 1, 2))
+
+    together = called(*texture_thresholds(less, faint, classes, weights))
+    one_by_one = called(best_threshold(less, classes < 2, weights), best_threshold(faint, classes == 0, weights))
+    assert macro_f1(classes, together, weights) >= macro_f1(classes, one_by_one, weights)
+    assert np.mean(together[classes == 1] == 1) > 0.5
+    assert macro_f1(classes, classes, weights) == 1
+
+
+class _Marks:
+    """An outliner that marks as many voxels as its number, and remembers what it was made with."""
+
+    made: ClassVar[list[Entry]] = []
+
+    def __init__(self, entry: Entry) -> None:
+        self.made.append(entry)
+        self.algorithm = Algorithm("outliner", entry.name, entry.version, entry.sha256, "demonstration")
+        self._count = int(entry.weights.split(".")[1]) + 1
+
+    def outline(self, volume: Volume, lungs: Lungs, spots: Sequence[Spot], progress: object) -> list[MaskCrop | None]:
+        return [MaskCrop((0, 0, 0), np.ones((1, 1, self._count), bool)) for _ in spots]
+
+
+def test_each_crop_is_outlined_by_weights_that_never_saw_its_fold(
+    run: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    entry = find_entry("outline-unet", "outliner")
+    for fold in range(5):
+        (tmp_path / f"outline-unet.{fold}.safetensors").write_bytes(bytes([fold]))
+    monkeypatch.setattr(own_outlines, "build_part", lambda entry, device: _Marks(entry))
+    outlining = FoldsOutlining("outline-unet", tmp_path)
+    crops = load_native(run.data)[:12]
+    outlined = outline_crops(crops, outlining, tmp_path / "kept", 0, lambda line: None)
+    assert len({crop.fold for crop in crops}) > 2
+    for crop in crops:
+        own = outlined[crop.key].own
+        assert own is not None
+        assert own.voxels.sum() == crop.fold + 1
+    assert [made.parameters["threshold"] for made in _Marks.made] == [entry.parameters["threshold"]] * 5
+    assert all(made.parameters.get("peak_min", 0) == 0 for made in _Marks.made)  # a crop is a nodule
+    other = entry.model_copy(update={"parameters": {**entry.parameters, "threshold": 0.4}})
+    monkeypatch.setattr(own_outlines, "find_entry", lambda *names: other)
+    assert FoldsOutlining("outline-unet", tmp_path).stamp != outlining.stamp  # nothing stale is ever used
+    with pytest.raises(NoSuchData, match="outline-unet"):
+        FoldsOutlining("outline-unet", tmp_path / "kept")

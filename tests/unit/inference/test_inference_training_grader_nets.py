@@ -8,8 +8,21 @@ import torch
 from torch import nn
 
 from inference.training import grader_nets
+from inference.training.crops import load_native
 from inference.training.gradcam import grad_cam
-from inference.training.grader_nets import ENSEMBLE, ConvNeXt, Recipe, scores_of, train_fold, with_mean
+from inference.training.grader_nets import (
+    ENSEMBLE,
+    FILE,
+    ConvNeXt,
+    Recipe,
+    hash_of,
+    read_scores,
+    scores_of,
+    train_fold,
+    with_mean,
+)
+from inference.training.plan import Plan
+from tests.made_data import write_nodules
 
 SMALL = Recipe(side=8, networks=("small",), steps=(30,), batch=8, rate=1e-2, checkpoint_steps=10)
 
@@ -67,6 +80,34 @@ def test_a_network_learns_and_an_interrupted_training_ends_as_a_whole_one(small:
     scores = scores_of(whole, values)
     assert scores[positive].min() > scores[~positive].max()
     assert scores_of(again, values) == pytest.approx(scores, abs=1e-5)
+
+
+def test_each_nodule_is_scored_by_a_network_of_other_folds_and_no_name_is_written(
+    small: None, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    write_nodules(tmp_path, patients=15)
+    crops = {crop.key: crop for crop in load_native(tmp_path)}
+    seen: list[set[int]] = []
+
+    def fitted(name: str, cubes: np.ndarray, *rest: object) -> nn.Module:
+        seen.append(set(np.round(cubes.reshape(len(cubes), -1).mean(axis=1) * 1e6).astype(int).tolist()))
+        return Small()
+
+    monkeypatch.setattr(grader_nets, "train_fold", fitted)
+    recipe = {"side": 8, "networks": ["small"], "steps": [1]}
+    plan = Plan("grader", tmp_path, tmp_path / "output", None, seed=1, recipe=recipe)
+    grader_nets.train(plan, lambda line: None)
+    said = read_scores(plan.output / FILE)["small"]
+    rated = [key for key, crop in crops.items() if crop.ratings["malignancy"] != 3]
+    assert set(said["scores"]) == {hash_of(key) for key in rated}
+    assert said["made"] == {"steps": 1, "batch": 16, "side_mm": 8}
+    folds = sorted({crops[key].fold for key in rated})
+    assert len(seen) == len(folds)
+    assert not set.intersection(*seen)  # no cube is in the training of every fold
+    text = (plan.output / FILE).read_text()
+    assert not any(crop.patient in text or key in text for key, crop in crops.items())
+    grader_nets.train(plan, lambda line: None)
+    assert len(seen) == len(folds)  # what is there is not made again
 
 
 def test_the_mean_is_of_nodules_that_both_have_graded() -> None:
