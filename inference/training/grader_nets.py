@@ -81,16 +81,18 @@ def _depthwise(x: torch.Tensor, conv: nn.Conv3d) -> torch.Tensor:
     times faster at 8 voxels a side, by one thread of a Zen 4)."""
     shape, radius = x.shape[2:], conv.weight.shape[-1] // 2
     reach = [min(radius, side - 1) for side in shape]
-    kernel = conv.weight[(..., *(slice(radius - r, radius + r + 1) for r in reach))]
+    a, b, c = (slice(radius - r, radius + r + 1) for r in reach)
+    kernel = conv.weight[..., a, b, c]
     if x.device.type != "cpu" or min(shape) < _FOURIER_SIDE_MIN:
         return functional.conv3d(x, kernel, conv.bias, padding=reach, groups=x.shape[1])
     full, axes = [side + 2 * r for side, r in zip(shape, reach, strict=True)], (2, 3, 4)
     waves = torch.fft.rfftn(x.float(), s=full, dim=axes)
     waves = waves * torch.fft.rfftn(kernel.float().flip(axes), s=full, dim=axes).squeeze(1)
     whole = torch.fft.irfftn(waves, s=full, dim=axes)
-    middle = whole[(..., *(slice(r, r + side) for side, r in zip(shape, reach, strict=True)))]
+    a, b, c = (slice(r, r + side) for side, r in zip(shape, reach, strict=True))
     assert conv.bias is not None
-    return middle + conv.bias[:, None, None, None]
+    made: torch.Tensor = whole[..., a, b, c] + conv.bias[:, None, None, None]
+    return made
 
 
 class _Norm(nn.Module):
