@@ -2,7 +2,8 @@
 
 Each sees a cube at 1 mm around the node's own outline (around the point where there is none) and nothing of the readers but the label.
 `python -m inference.training.grader_nets DATA OUTPUT [RECIPE.toml]` trains them fold by fold, goes on where it stopped, and leaves
-`grade-nets.json` in OUTPUT: the score of each nodule by weights that never saw its patient. No weights of it ship.
+`grade-nets.json` in OUTPUT: the score of each nodule by weights that never saw its patient, with a picture of where each network
+looked. No weights of it ship.
 """
 
 import hashlib
@@ -19,12 +20,14 @@ import numpy as np
 import numpy.typing as npt
 import torch
 from monai.networks.nets.densenet import DenseNet121
+from PIL import Image
 from torch import nn
 from torch.nn import functional
 
 from inference.detect import resampled
 from inference.device import CPU, mixed_precision
 from inference.training.crops import Crop, load_native, patient_key
+from inference.training.gradcam import grad_cam, sheet
 from inference.training.grader import outlining_of
 from inference.training.grader_table import labels_of
 from inference.training.own_outlines import Outlined, outline_crops
@@ -34,6 +37,7 @@ ENSEMBLE: Final = "mean of the networks"
 _HU: Final = (-1000.0, 400.0)
 _FILL_HU: Final = -850.0
 _FOURIER_SIDE_MIN: Final = 8
+_LOOKED_AT: Final = 4
 FILE: Final = "grade-nets.json"
 
 Array = npt.NDArray[np.float32]
@@ -132,6 +136,12 @@ NETWORKS: Final[Mapping[str, Callable[[], nn.Module]]] = {
     "densenet121": lambda: DenseNet121(spatial_dims=3, in_channels=1, out_channels=1),
     "convnext-tiny": ConvNeXt,
 }
+
+LAYERS: Final[Mapping[str, Callable[[nn.Module], nn.Module]]] = {
+    "densenet121": lambda network: network.get_submodule("features.denseblock2"),
+    "convnext-tiny": lambda network: network.get_submodule("features.9"),
+}
+"""What Grad-CAM looks at: the deepest layer that still has a grid, 4 cells a side for a cube of 32."""
 
 
 def cube(crop: Crop, outlined: Outlined, side: int) -> Array:
@@ -260,7 +270,22 @@ def train(plan: Plan, say: Progress) -> Trained:
             one = said.setdefault(name, {"made": made, "scores": {}})
             one["scores"] |= {key: round(float(score), 6) for key, score in zip(keys, scores, strict=True)}
             file.write_text(json.dumps(said, indent=0, sort_keys=True) + "\n", encoding="utf-8")
+            looked(name, network, cubes[out], scores, positive[out]).save(plan.output / f"gradcam-{name}-{fold}.png")
     return Trained(finished=True, weights=None, card=None, metrics={"networks": said})
+
+
+def looked(
+    name: str, network: nn.Module, cubes: Array, scores: npt.NDArray[np.float64], positive: npt.NDArray[np.bool_]
+) -> Image.Image:
+    """Where a network looked (Grad-CAM): a row of the malignant nodules with the highest scores, then of the benign ones."""
+    layer = LAYERS[name](network)
+    rows = [
+        [cubes[at] for at in sorted(np.flatnonzero(kind).tolist(), key=lambda at: -scores[at])[:_LOOKED_AT]]
+        for kind in (positive, ~positive)
+    ]
+    rows = [row for row in rows if row]
+    heats = [[grad_cam(network, layer, torch.from_numpy(one[None, None].copy())) for one in row] for row in rows]
+    return sheet(rows, heats)
 
 
 def recipe_of(plan: Plan) -> Recipe:

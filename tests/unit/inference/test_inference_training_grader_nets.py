@@ -5,6 +5,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from PIL import Image
 from torch import nn
 
 from inference.training import grader_nets
@@ -42,6 +43,7 @@ class Small(nn.Module):
 @pytest.fixture
 def small(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(grader_nets, "NETWORKS", {"small": Small})
+    monkeypatch.setattr(grader_nets, "LAYERS", {"small": lambda network: network.conv})
 
 
 def cubes() -> tuple[np.ndarray, np.ndarray]:
@@ -104,6 +106,8 @@ def test_each_nodule_is_scored_by_a_network_of_other_folds_and_no_name_is_writte
     folds = sorted({crops[key].fold for key in rated})
     assert len(seen) == len(folds)
     assert not set.intersection(*seen)  # no cube is in the training of every fold
+    with Image.open(plan.output / f"gradcam-small-{folds[0]}.png") as picture:
+        assert picture.height == 2 * 8 * 6  # malignant ones, benign ones
     text = (plan.output / FILE).read_text()
     assert not any(crop.patient in text or key in text for key, crop in crops.items())
     grader_nets.train(plan, lambda line: None)
@@ -114,6 +118,16 @@ def test_the_mean_is_of_nodules_that_both_have_graded() -> None:
     both = with_mean({"a": {"x": 0.2, "y": 0.4}, "b": {"x": 0.6}})
     assert both[ENSEMBLE] == {"x": pytest.approx(0.4)}
     assert with_mean({}) == {}
+
+
+@pytest.mark.parametrize("name", ["densenet121", "convnext-tiny"])
+def test_the_layer_that_grad_cam_looks_at_has_a_grid(name: str) -> None:
+    network = grader_nets.NETWORKS[name]()
+    cells: list[tuple[int, ...]] = []
+    grader_nets.LAYERS[name](network).register_forward_hook(lambda module, given, made: cells.append(made.shape[2:]))
+    with torch.no_grad():
+        network.eval()(torch.zeros(1, 1, 32, 32, 32))
+    assert [tuple(each) for each in cells] == [(4, 4, 4)]
 
 
 def test_grad_cam_is_bright_where_the_output_comes_from() -> None:
