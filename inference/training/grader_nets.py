@@ -25,7 +25,6 @@ from torch import nn
 from torch.nn import functional
 
 from inference.detect import resampled
-from inference.device import CPU, mixed_precision
 from inference.training.crops import Crop, load_native, patient_key
 from inference.training.gradcam import grad_cam, sheet
 from inference.training.grader import outlining_of
@@ -189,16 +188,15 @@ def train_fold(
     network.train()
     for step in range(first, steps):
         values, labels = _batch(cubes, positive, recipe.batch, np.random.default_rng((seed, step)))
-        with mixed_precision(CPU):
-            logits = network(values)[:, 0]
-        loss = functional.binary_cross_entropy_with_logits(logits.float(), labels)
+        # Not in bfloat16: on a Zen 4 the weights' gradients of 3-D convolutions on small grids are then nan, and nothing is gained.
+        loss = functional.binary_cross_entropy_with_logits(network(values)[:, 0], labels)
         optimiser.zero_grad()
         loss.backward()
         optimiser.step()
         schedule.step()
         over = ends is not None and time.monotonic() > ends
         if (step + 1) % recipe.checkpoint_steps == 0 or over or step + 1 == steps:
-            say(f"{checkpoint.stem}: step {step + 1} of {steps}, loss {float(loss):.3f}")
+            say(f"{checkpoint.stem}: step {step + 1} of {steps}, loss {float(loss.detach()):.3f}")
             _save(network, optimiser, schedule, step + 1, checkpoint)
         if over and step + 1 < steps:
             return None
