@@ -4,11 +4,12 @@ The dot filter of Li, Sone and Doi (Med Phys 2003;30:2040): at each scale the vo
 eigenvalues l1 <= l2 <= l3 of its Hessian are negative, the response is l3^2 / |l1|, times the scale squared. A vessel has
 one eigenvalue near zero and answers little, a ball answers most at the scale of its size. The response is no probability.
 
-Works on the lungs' box at 1 mm; coarser scales on a half and a quarter of that resolution.
+Works on the lungs' box at 1 mm; coarser scales on a half and a quarter of that resolution. `Faint` adds what the plain filter is
+poor at: nodules on the pleura, where chest wall and heart outshine them, and faint ones, which vessels outrank.
 """
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from typing import Final
 
@@ -31,6 +32,8 @@ _GRIDS_MM: Final = ((0.0, 1.0), (3.0, 2.0), (6.5, 4.0))  # from this scale on, t
 _HALVING: Final = 0.7  # scale, in voxels of the finer grid, of the Gaussian before every second voxel is taken
 _RESPONSE_FLOOR: Final = 10.0  # weaker than any of the strongest forty in a scan
 _SEPARATION: Final = 2.2  # a weaker answer within so many scales of a stronger one is the same body or its surface
+_LUNG_HU, _SOFT_HU = -850.0, 0.0
+_HULL_MM: Final = 1.0  # the Gaussian over which lung goes over into the filling
 DIAMETER_PER_SCALE: Final = 2 * 3**0.5  # a ball of so many scales answers most (second derivatives of a Gaussian)
 
 Array = npt.NDArray[np.float32]
@@ -45,24 +48,54 @@ class _Peak:
     response: float
 
 
-class DotFilter:
-    """The filter at `scales_mm`; of all places the `candidates_max` strongest are kept."""
+@dataclass(frozen=True)
+class Faint:
+    """A second look for ground glass: nothing is brighter than `hu_max` in it, so vessels and solid nodules answer no more than
+    what is faint. Scales from `scale_mm_min` on; at most `places_max` places that the first look did not name."""
 
-    def __init__(self, scales_mm: Sequence[float], candidates_max: int, device: torch.device) -> None:
+    hu_max: float
+    scale_mm_min: float
+    places_max: int
+
+
+class DotFilter:
+    """The filter at `scales_mm`; of all places the `candidates_max` strongest are kept.
+
+    With `faint`, the lungs are filled up with lung beyond their hull first, and looked at twice.
+    """
+
+    def __init__(
+        self, scales_mm: Sequence[float], candidates_max: int, device: torch.device, faint: Faint | None = None
+    ) -> None:
         self._scales_mm = tuple(scales_mm)
         self._candidates_max = candidates_max
         self._device = device
+        self._faint = faint
 
     def places(self, volume: Volume, lungs: Lungs, progress: Progress) -> list[Spot]:
-        """The strongest places whose centre lies in the lungs, strongest first."""
+        """The strongest places whose centre lies in the lungs, strongest first; then the faint ones, strongest first."""
         spacing = np.array(volume.spacing_mm)
         start, box = _box(lungs.labels > 0, spacing)
         hu = np.clip(resampled(volume.hu[box], volume.spacing_mm, 1.0), *_CLIP_HU)
         inside = resampled(lungs.labels[box] > 0, volume.spacing_mm, 1.0)
+        if self._faint is None:
+            kept = strongest(self._peaks(hu, inside, self._scales_mm, progress), self._candidates_max)
+        else:
+            hu = _without_walls(hu, inside)
+            kept = strongest(self._peaks(hu, inside, self._scales_mm, progress), self._candidates_max)
+            kept += self._faint_peaks(hu, inside, self._faint, kept, progress)
+        middle = start + (np.array(volume.hu[box].shape) - 1) / 2
+        spots: list[Spot] = []
+        for peak in kept:
+            k, j, i = (float(at) for at in middle + peak.place_mm / spacing)
+            spots.append(Spot((k, j, i), peak.response, peak.scale_mm * DIAMETER_PER_SCALE))
+        return spots
+
+    def _peaks(self, hu: Array, inside: Array, scales_mm: Sequence[float], progress: Progress) -> list[_Peak]:
         peaks: list[_Peak] = []
         grid_mm, smoothed_mm2 = 1.0, 0.0
-        for done, scale_mm in enumerate(self._scales_mm):
-            progress("detect", done, len(self._scales_mm))
+        for done, scale_mm in enumerate(scales_mm):
+            progress("detect", done, len(scales_mm))
             while grid_mm < _grid_of(scale_mm):
                 hu = resampled(ndi.gaussian_filter(hu, _HALVING, truncate=3), (1, 1, 1), 2.0)
                 inside = resampled(inside, (1, 1, 1), 2.0)
@@ -72,13 +105,19 @@ class DotFilter:
             smooth = ndi.gaussian_filter(hu, rest, truncate=3)
             response = on_device(partial(dot_response, smooth, inside >= 0.5), self._device)
             peaks += _peaks(response * np.float32((scale_mm / grid_mm) ** 2), grid_mm, scale_mm)
-        progress("detect", len(self._scales_mm), len(self._scales_mm))
-        middle = start + (np.array(volume.hu[box].shape) - 1) / 2
-        spots: list[Spot] = []
-        for peak in strongest(peaks, self._candidates_max):
-            k, j, i = (float(at) for at in middle + peak.place_mm / spacing)
-            spots.append(Spot((k, j, i), peak.response, peak.scale_mm * DIAMETER_PER_SCALE))
-        return spots
+        progress("detect", len(scales_mm), len(scales_mm))
+        return peaks
+
+    def _faint_peaks(
+        self, hu: Array, inside: Array, faint: Faint, known: Sequence[_Peak], progress: Progress
+    ) -> list[_Peak]:
+        """Answers as a share of the contrast that is left, so that they compare with those of the first look."""
+        scales_mm = [scale for scale in self._scales_mm if scale >= faint.scale_mm_min]
+        gain = (_SOFT_HU - _LUNG_HU) / (faint.hu_max - _LUNG_HU)
+        dim = self._peaks(np.minimum(hu, np.float32(faint.hu_max)), inside, scales_mm, progress)
+        found = strongest(dim, len(known) + faint.places_max)
+        new = [peak for peak in found if all(_apart(peak, other) for other in known)]
+        return [replace(peak, response=peak.response * gain) for peak in new[: faint.places_max]]
 
 
 class DotDetector:
@@ -122,6 +161,17 @@ def _box(
         low.append(max(0, int(there[0]) - margin))
         high.append(min(mask.shape[axis], int(there[-1]) + 1 + margin))
     return np.array(low), tuple(slice(a, b) for a, b in zip(low, high, strict=True))
+
+
+def _without_walls(hu: Array, inside: Array) -> Array:
+    """The lungs as they are, and beyond their hull nothing but lung: a nodule on the pleura is a dot then.
+
+    Args:
+        hu, inside: [k, j, i] at 1 mm; `inside` 0 to 1.
+    """
+    lung = np.float32(np.median(hu[inside >= 0.5]))
+    weight = np.clip(2 * ndi.gaussian_filter(inside, _HULL_MM, truncate=2) - 1, 0, 1)
+    return lung + weight * (hu - lung)
 
 
 def resampled(values: npt.NDArray[np.generic], spacing_mm: Sequence[float], grid_mm: float) -> Array:
@@ -203,6 +253,10 @@ def strongest(peaks: Sequence[_Peak], count: int) -> list[_Peak]:
     for peak in sorted(peaks, key=lambda p: (-p.response, *p.place_mm)):
         if len(kept) == count:
             break
-        if all(np.linalg.norm(peak.place_mm - k.place_mm) > _SEPARATION * k.scale_mm for k in kept):
+        if all(_apart(peak, stronger) for stronger in kept):
             kept.append(peak)
     return kept
+
+
+def _apart(peak: _Peak, stronger: _Peak) -> bool:
+    return bool(np.linalg.norm(peak.place_mm - stronger.place_mm) > _SEPARATION * stronger.scale_mm)

@@ -2,7 +2,7 @@
 
 Two views of a place, 32 mm at 1 mm and 72 mm at 3 mm, each through a stem of its own (convolution, batch normalisation,
 ReLU, as in VGG); their features meet in one hidden layer. The logit is the mean over the eight flips, so that it does not
-hang on which way up the grid lies. It is a score, no probability.
+hang on which way up the grid lies; places that two flips find hopeless don't get the other six. It is a score, no probability.
 """
 
 import math
@@ -17,19 +17,20 @@ import torch
 from torch import nn
 
 from config.catalogue import Entry
-from inference.detect import DotFilter
+from inference.detect import DotFilter, Faint
 from inference.device import mixed_precision, on_device
 from inference.errors import ModelRefused
 from inference.findings import Algorithm
 from inference.lungs import Lungs
-from inference.patches import HU_RANGE, NEAR, WIDE, order_of, patch_at
+from inference.patches import HU_RANGE, NEAR, WIDE, Array, order_of, patch_at
 from inference.reader import Progress, Spot
 from inference.volume import Volume
 from inference.weights import load_tensors
 
 MIDDLE_HU: Final = -600.0
 SCALE_HU: Final = 400.0
-FLIPS: Final = ((), (2,), (3,), (4,), (2, 3), (2, 4), (3, 4), (2, 3, 4))
+FLIPS: Final = ((), (2, 3, 4), (2,), (3,), (4,), (2, 3), (2, 4), (3, 4))
+_FIRST_FLIPS: Final = 2  # of all places; the others only of the best of them
 
 
 def _layer(channels: int, out: int, kernel: int = 3, stride: int = 1) -> list[nn.Module]:
@@ -87,16 +88,19 @@ def channels_last(net: NoduleNet) -> NoduleNet:
     return laid
 
 
-def flipped_mean(net: NoduleNet, near: torch.Tensor, wide: torch.Tensor) -> torch.Tensor:
-    """The mean logit over the eight flips."""
-    return torch.stack([net(near.flip(flip), wide.flip(flip)).float() for flip in FLIPS]).mean(dim=0)
+def flipped_mean(
+    net: NoduleNet, near: torch.Tensor, wide: torch.Tensor, flips: Sequence[tuple[int, ...]] = FLIPS
+) -> torch.Tensor:
+    """The mean logit over flips."""
+    return torch.stack([net(near.flip(flip), wide.flip(flip)).float() for flip in flips]).mean(dim=0)
 
 
 class NoduleNetDetector:
-    """Both stages. Parameters of the catalogue: `scales_mm` and `places_max` of the filter, `batch` (places at a time),
-    `response_weight` and `response_usual` (the logarithm of the filter's answer counts with the logit), `confidence_min`,
-    and `confidence_min_large` from a diameter of `large_mm` on: large places are few, and fewer of them are vessels. The
-    best `candidates_max` places are kept.
+    """Both stages. Parameters of the catalogue: `scales_mm` and `places_max` of the filter, `faint_hu_max`, `faint_scale_mm_min`
+    and `faint_max` of its second look (`Faint`), `batch` (places at a time), `closer_max` (how many places get all flips),
+    `response_weight` and `response_usual` (the logarithm of the filter's answer counts with the logit), `confidence_min`, and
+    `confidence_min_large` from a diameter of `large_mm` on: large places are few, and fewer of them are vessels. The best
+    `candidates_max` places are kept.
     """
 
     def __init__(self, entry: Entry, device: torch.device, tensors: Mapping[str, torch.Tensor] | None = None) -> None:
@@ -106,9 +110,11 @@ class NoduleNetDetector:
             ModelRefused: weights are missing, or not those of this network.
         """
         self.algorithm = Algorithm(entry.task, entry.name, entry.version, entry.sha256, entry.validation)
-        self._filter = DotFilter(entry.numbers("scales_mm"), int(entry.number("places_max")), device)
+        faint = Faint(entry.number("faint_hu_max"), entry.number("faint_scale_mm_min"), int(entry.number("faint_max")))
+        self._filter = DotFilter(entry.numbers("scales_mm"), int(entry.number("places_max")), device, faint)
         self._candidates_max = int(entry.number("candidates_max"))
         self._batch = int(entry.number("batch"))
+        self._closer_max = int(entry.number("closer_max"))
         self._response_weight = entry.number("response_weight")
         self._response_usual = entry.number("response_usual")
         self._confidence_min = entry.number("confidence_min")
@@ -125,12 +131,18 @@ class NoduleNetDetector:
     def score(self, volume: Volume, lungs: Lungs, progress: Progress) -> list[Spot]:
         """All places of the filter with the network's confidence, the best first."""
         spots = self._filter.places(volume, lungs, progress)
-        scored: list[Spot] = []
-        for first in range(0, len(spots), self._batch):
-            progress("detect", first, len(spots))
-            batch = spots[first : first + self._batch]
-            logits = self._logits(volume, batch)
-            scored += [replace(s, confidence=self._confidence(s, z)) for s, z in zip(batch, logits, strict=True)]
+        order = order_of(volume.affine)  # flips are averaged, a swap of rows and columns is not
+        near, wide = (
+            [patch_at(volume.hu, volume.spacing_mm, spot.centre, view).transpose(order) for spot in spots]
+            for view in (NEAR, WIDE)
+        )
+        logits = self._logits(near, wide, FLIPS[:_FIRST_FLIPS], progress)
+        ranked = sorted(range(len(spots)), key=lambda n: (-self._score(spots[n], logits[n]), *spots[n].centre))
+        best = ranked[: self._closer_max]
+        closer = self._logits([near[n] for n in best], [wide[n] for n in best], FLIPS[_FIRST_FLIPS:], progress)
+        for n, logit in zip(best, closer, strict=True):
+            logits[n] += (logit - logits[n]) * (len(FLIPS) - _FIRST_FLIPS) / len(FLIPS)
+        scored = [replace(s, confidence=self._confidence(s, z)) for s, z in zip(spots, logits, strict=True)]
         return sorted(scored, key=_by_confidence)
 
     def is_strong(self, spot: Spot) -> bool:
@@ -138,23 +150,28 @@ class NoduleNetDetector:
         least = self._confidence_min_large if spot.scale_mm >= self._large_mm else self._confidence_min
         return spot.confidence is not None and spot.confidence >= least
 
-    def _confidence(self, spot: Spot, logit: float) -> float:
-        score = logit + self._response_weight * math.log(spot.response / self._response_usual)
-        return 1 / (1 + math.exp(-max(-30.0, min(30.0, score))))
+    def _score(self, spot: Spot, logit: float) -> float:
+        return logit + self._response_weight * math.log(spot.response / self._response_usual)
 
-    def _logits(self, volume: Volume, spots: Sequence[Spot]) -> list[float]:
-        order = order_of(volume.affine)  # flips are averaged, a swap of rows and columns is not
-        near, wide = (
-            np.stack([patch_at(volume.hu, volume.spacing_mm, spot.centre, view).transpose(order) for spot in spots])
-            for view in (NEAR, WIDE)
-        )
-        return on_device(partial(self._run, near, wide), self._device)
+    def _confidence(self, spot: Spot, logit: float) -> float:
+        return 1 / (1 + math.exp(-max(-30.0, min(30.0, self._score(spot, logit)))))
+
+    def _logits(
+        self, near: Sequence[Array], wide: Sequence[Array], flips: Sequence[tuple[int, ...]], progress: Progress
+    ) -> list[float]:
+        """Of patches [k, j, i] along the patient's axes."""
+        found: list[float] = []
+        for first in range(0, len(near), self._batch):
+            progress("detect", first, len(near))
+            part = slice(first, first + self._batch)
+            found += on_device(partial(self._run, np.stack(near[part]), np.stack(wide[part]), flips), self._device)
+        return found
 
     @torch.inference_mode()
-    def _run(self, near: npt.NDArray[np.float32], wide: npt.NDArray[np.float32], device: torch.device) -> list[float]:
+    def _run(self, near: Array, wide: Array, flips: Sequence[tuple[int, ...]], device: torch.device) -> list[float]:
         net = self._net.to(device)
         with mixed_precision(device):
-            logits = flipped_mean(net, normalised(near).to(device), normalised(wide).to(device))
+            logits = flipped_mean(net, normalised(near).to(device), normalised(wide).to(device), flips)
         return [float(z) for z in logits.cpu()]
 
 

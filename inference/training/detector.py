@@ -27,8 +27,8 @@ from inference.training.plan import Plan, Progress, Trained
 from inference.training.scans import scan_facts, scan_folders
 
 RECIPE: Final[Mapping[str, Any]] = {
-    "steps": 1600,
-    "cycle": 800,
+    "steps": 2000,
+    "cycle": 2000,
     "restart": 0.6,
     "rate": 3e-3,
     "decay": 0.02,

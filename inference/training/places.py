@@ -16,7 +16,7 @@ import scipy.ndimage as ndi
 import torch
 
 from config.catalogue import find_entry
-from inference.detect import DotFilter
+from inference.detect import DotFilter, Faint
 from inference.lungs import AirLungs, Lungs
 from inference.measure import to_lps_mm
 from inference.patches import View, patch_at
@@ -27,6 +27,7 @@ from inference.volume import Volume
 
 SCALES_MM: Final = (1.5, 2.2, 3.2, 4.7, 7.0, 10.0, 15.0)
 CANDIDATES: Final = 200
+FAINT: Final = Faint(hu_max=-450.0, scale_mm_min=3.0, places_max=100)
 MARK_MM: Final = 6.0
 SITE_MM: Final = 15.0
 SITES: Final = 160
@@ -79,7 +80,7 @@ def find_places(scan: Scan, seed: int = 0) -> Places:
     """Look through one scan."""
     rng = np.random.default_rng([seed, 5])
     lungs = AirLungs(find_entry("lungs-air", "lungs")).segment(scan.volume)
-    dots = DotFilter(SCALES_MM, CANDIDATES, torch.device("cpu"))
+    dots = DotFilter(SCALES_MM, CANDIDATES, torch.device("cpu"), FAINT)
     positive: list[tuple[Volume, Sequence[float]]] = []
     negative: list[tuple[Volume, Sequence[float]]] = []
     for volume in (scan.volume, _noisier(scan.volume, rng), _thicker(scan.volume)):

@@ -1,12 +1,14 @@
 """Candidates: balls before tubes, each once, in the lungs only, in order of strength."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 import torch
 
 from config.catalogue import Entry, find_entry, parameters_digest
 from config.errors import ConfigurationError
-from inference.detect import DotDetector, dot_response, resampled
+from inference.detect import DotDetector, DotFilter, Faint, dot_response, resampled
 from inference.lungs import Lungs
 from inference.reader import Spot
 from inference.volume import Volume
@@ -74,6 +76,44 @@ def test_a_large_ball_is_one_candidate_and_not_many_on_its_surface() -> None:
     volume = lung_with(((30.0, 30.0, 30.0), 18.0, 40.0))
     near = [s for s in spots_of(volume) if np.linalg.norm(np.subtract(place_of(volume, s), 30.0)) < 10]
     assert len(near) == 1
+
+
+def places_of(volume: Volume, lungs: Lungs, count: int, faint: Faint | None) -> list[Spot]:
+    dots = DotFilter((2.2, 3.2, 4.7), count, torch.device("cpu"), faint)
+    return dots.places(volume, lungs, lambda stage, done, total: None)
+
+
+def test_a_nodule_that_lies_flat_on_the_pleura_is_seen_once_the_chest_wall_is_taken_away() -> None:
+    volume = lung_with(((18.0, 30.0, 30.0), 7.0, 40.0))
+    hu = volume.hu.copy()
+    hu[:, :, :18] = 40
+    walled = volume_of(hu, volume.affine)
+    labels = all_lung(walled).labels.copy()
+    labels[:, :, :17] = 0
+    lungs = replace(all_lung(walled), labels=labels)
+    strength = {}
+    for name, faint in (("as it is", None), ("without walls", Faint(-450.0, 3.0, 0))):
+        near = [
+            s
+            for s in places_of(walled, lungs, 5, faint)
+            if np.linalg.norm(np.subtract(place_of(walled, s), (19.5, 30.0, 30.0))) < 3
+        ]
+        strength[name] = max((s.response for s in near), default=0.0)
+    assert strength["without walls"] > 1.5 * strength["as it is"]
+    assert strength["without walls"] > 60
+
+
+def test_ground_glass_has_a_place_of_its_own_among_many_bright_dots() -> None:
+    bright = [((x, y, 15.0), 6.0, 40.0) for x in (12.0, 30.0, 48.0) for y in (12.0, 30.0, 48.0)]
+    volume = lung_with(*bright, ((30.0, 30.0, 42.0), 10.0, -650.0))
+
+    def seen(faint: Faint | None) -> list[Spot]:
+        spots = places_of(volume, all_lung(volume), len(bright), faint)
+        return [s for s in spots if np.linalg.norm(np.subtract(place_of(volume, s), (30.0, 30.0, 42.0))) < 2]
+
+    assert seen(None) == []
+    (found,) = seen(Faint(-450.0, 3.0, 1))
+    assert 6 < found.scale_mm < 16
 
 
 def test_what_is_outside_the_lungs_is_no_candidate() -> None:

@@ -18,7 +18,16 @@ BALLS = [((70.0, 80.0, 60.0), 12.0, 40.0), ((170.0, 80.0, 80.0), 8.0, 40.0), ((1
 
 
 def entry(**parameters: float) -> Entry:
-    kept = {**find_entry("hessian-dot", "detector").parameters, "places_max": 12, "candidates_max": 12, "batch": 5}
+    kept = {
+        **find_entry("hessian-dot", "detector").parameters,
+        "places_max": 12,
+        "faint_hu_max": -450.0,
+        "faint_scale_mm_min": 3.0,
+        "faint_max": 4,
+        "candidates_max": 12,
+        "batch": 5,
+        "closer_max": 12,
+    }
     kept |= {"response_weight": 0.5, "response_usual": 60.0}
     kept |= {"confidence_min": 0.5, "confidence_min_large": 0.5, "large_mm": 15.0, **parameters}
     return find_entry("hessian-dot", "detector").model_copy(update={"parameters": kept})
