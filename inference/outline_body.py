@@ -20,9 +20,9 @@ from inference.device import CPU, mixed_precision, on_device
 from inference.outline_patch import Array, Grid, Sizes, Three, grid_around, sample, source_box, spread
 from inference.outline_unet import ARCHITECTURES, NEIGHBOURS, grid_inputs, probabilities
 
-_LOOKS_MAX: Final = 4
+_LOOKS_MAX: Final = 6
 _WIDER: Final = 1.5  # the next look, where a body reaches the grid's border
-_SIZES_RIGHT: Final = (0.6, 1.4)  # a body outside these shares of the size that was looked for is looked at again
+_SIZES_RIGHT: Final = (0.6, 1.15)  # a body outside these shares of the size that was looked for is looked at again
 _ALONG_MM: Final = 6.0  # beyond three quarters of the size, how far the grid goes along the stack
 _SLICES_STEP: Final = 8  # 3-D networks halve the grid three times
 _NEAR_MM: Final = 4.0  # a part that begins farther from the point is another body

@@ -65,14 +65,16 @@ class SliceUNet(nn.Module):
 
 
 def volume_unet(widths: Sequence[int]) -> nn.Module:
-    """(n, channels, slices, rows, columns) to logits (n, 1, ...); all three divisible by 2 ** (levels - 1)."""
+    """(n, channels, slices, rows, columns) to logits (n, 1, ...); all three divisible by 2 ** (levels - 1).
+
+    Without residual units, as is MONAI's default: with them the last level is one normalised channel, which hardly learns.
+    """
     return UNet(
         spatial_dims=3,
         in_channels=1 + _PROMPTS,
         out_channels=1,
         channels=tuple(widths),
         strides=(2,) * (len(widths) - 1),
-        num_res_units=1,
         norm="batch",
     )
 

@@ -22,11 +22,12 @@ from inference.evaluation.hits import Verdict, judge, targets_of
 from inference.evaluation.intervals import clopper_pearson
 from inference.nodule_net import NoduleNetDetector
 from inference.reader import Chain, LungSegmenter, ReadLimits, read
+from inference.training.patch_sampler import TEST_FOLD
 from inference.training.planted_scans import Planted, plant_scan, shapes_to_plant
 from inference.training.planting import Shape
 from inference.training.scans import Scan, load_scans
 from tests.conftest import shared_folder
-from tools.scan_out import ENTRY, ROOT, weights_without
+from tools.scan_out import ENTRY, ROOT, outliner_of, weights_without
 
 A_SCAN = 14
 SIZES_MM = ((3.0, 5.0), (5.0, 8.0), (8.0, 15.0), (15.0, 80.0))
@@ -59,10 +60,11 @@ def read_planted(scan: Scan, chain: Chain, shapes: Sequence[Shape], seed: int) -
 
 
 def chain_for(entry: Entry, weights: Path) -> Chain:
-    """The entry's chain with other weights, without a grader; a result may hold all that is found."""
+    """The entry's chain with other weights, without a grader; a result may hold all that is found. The outliner's are those
+    that never saw the fold of the planted nodules."""
     device = choose_device("cpu")
     lungs: LungSegmenter = build_part(find_entry(entry.lungs, "lungs"), device)
-    outliner = build_part(find_entry(entry.outliner, "outliner"), device)
+    outliner = outliner_of(entry, lambda folder: folder / f"{folder.name}.{TEST_FOLD}.safetensors")
     return Chain(lungs, NoduleNetDetector(entry, device, load_file(weights)), outliner, None, 100)
 
 

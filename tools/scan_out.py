@@ -2,7 +2,7 @@
 
 `python -m tools.scan_out [--data DIR] [--entry NAME] [--weights DIR]`. The weights of the folds lie in
 `models/folds/<entry>/*.safetensors`, each with the hashes of its patients; a scan is read by those that don't have its
-patient. The operating point is one rule (`inference/training/operating.py`), for each scan from the other patients' completely
+patient, outlines alike. The operating point is one rule (`inference/training/operating.py`), for each scan from the other patients' completely
 labelled scans; the last line says what the rule gives on all of them, which is what ships.
 """
 
@@ -10,7 +10,7 @@ import argparse
 import math
 import sys
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -27,7 +27,8 @@ from inference.findings import Algorithm
 from inference.lungs import Lungs
 from inference.measure import to_lps_mm
 from inference.nodule_net import NoduleNetDetector, without_parts
-from inference.reader import Chain, Progress, ReadLimits, Spot, read
+from inference.reader import Chain, Outliner, Progress, ReadLimits, Spot, read
+from inference.stored import stored_digest
 from inference.training.crops import patient_key
 from inference.training.operating import FALSE_PER_SCAN, FALSE_PER_SCAN_LARGE, LARGE_MM, threshold_of
 from inference.training.patients import patients_file, read_patients
@@ -115,6 +116,16 @@ def weights_without(patient: str, folder: Path) -> Path:
     raise SystemExit(f"no weights in {folder} without the patient of a scan: train them (docs/models)")
 
 
+def outliner_of(detector: Entry, weights: Callable[[Path], Path]) -> Outliner:
+    """The outliner of a detector's chain, with other weights where it has any: `weights` chooses from the folder of its folds."""
+    entry = find_entry(detector.outliner, "outliner")
+    if entry.weights:
+        file = weights(ROOT / "models" / "folds" / entry.name)
+        entry = entry.model_copy(update={"folder": file.parent, "weights": file.name, "sha256": stored_digest(file)})
+    outliner: Outliner = build_part(entry, choose_device("cpu"))
+    return outliner
+
+
 def score_scans(data: Path, entry: Entry, folder: Path) -> list[Scored]:
     """All scans with marked nodules, each scored by weights that never saw its patient."""
     device = choose_device("cpu")
@@ -140,7 +151,7 @@ def rule(complete: Sequence[Scored]) -> tuple[float, float]:
 def line_of(scored: Scored, entry: Entry, least: tuple[float, float]) -> Line:
     """Read a scan at an operating point, by the whole chain but the grader, and judge what it reports."""
     given = _Given(scored, least, Algorithm(entry.task, entry.name, "scan-out", "", "demonstration"))
-    outliner = build_part(find_entry(entry.outliner, "outliner"), choose_device("cpu"))
+    outliner = outliner_of(entry, lambda folder: weights_without(scored.scan.patient, folder))
     targets = targets_of(scored.scan)
     try:
         reading = read(scored.scan.volume, Chain(lungs=given, detector=given, outliner=outliner), ReadLimits())

@@ -15,7 +15,7 @@ from inference.reader import Chain, ReadLimits, read
 from inference.training.patients import patients_file, read_patients
 from inference.training.scans import load_scan
 from tests.conftest import REPOSITORY
-from tools.scan_out import weights_without
+from tools.scan_out import outliner_of, weights_without
 from tools.truth import truths
 
 pytestmark = pytest.mark.shared
@@ -29,7 +29,7 @@ def test_nodules_of_a_patient_whom_the_weights_never_saw_are_in_the_result(share
     chain = Chain(
         lungs=build_part(find_entry(entry.lungs, "lungs"), device),
         detector=NoduleNetDetector(entry, device, load_file(weights)),
-        outliner=build_part(find_entry(entry.outliner, "outliner"), device),
+        outliner=outliner_of(entry, lambda folds: weights_without(scan.patient, folds)),
     )
     nodules = read(scan.volume, chain, ReadLimits()).nodules or ()
     centres = [nodule.centre_lps_mm for nodule in nodules]
