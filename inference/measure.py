@@ -18,6 +18,7 @@ tests/unit/inference/test_inference_measure_errors.py):
 """
 
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Final
 
@@ -103,6 +104,11 @@ def measure_nodule(volume: Volume, mask: MaskCrop, number: int, lungs: Lungs) ->
 def mean_of(long_mm: float, short_mm: float) -> float:
     """The mean of two lengths of one decimal, to one decimal, a half upwards."""
     return (round(long_mm * 10) + round(short_mm * 10) + 1) // 2 / 10
+
+
+def sphere_diameter_mm(voxels: npt.NDArray[np.bool_], spacing_mm: Sequence[float]) -> float:
+    """Of the ball of a mask's volume; 0 without a voxel. `spacing_mm` along the three axes of the mask."""
+    return float((6 / np.pi * np.count_nonzero(voxels) * np.prod(spacing_mm)) ** (1 / 3))
 
 
 def length_error_mm(chord_mm: float, spacing_mm: tuple[float, float, float]) -> float:

@@ -13,7 +13,7 @@ from inference.findings import Algorithm, Candidate, MaskCrop, Nodule, Reading, 
 from inference.gate import flags
 from inference.gate import limits as limits_of
 from inference.lungs import Lungs, judge_wholeness
-from inference.measure import measure_nodule, to_lps_mm
+from inference.measure import measure_nodule, sphere_diameter_mm, to_lps_mm
 from inference.volume import Volume
 
 Progress = Callable[[str, int, int], None]
@@ -214,15 +214,26 @@ def outlined(
 ) -> tuple[tuple[Spot, ...], list[int], Sequence[MaskCrop | None]]:
     """The spots, which of them are strong, and a mask or None for each of these.
 
-    A spot without an outline gives way to its parts: the hilum must not take a nodule beside it with it.
+    A spot without an outline gives way to its parts: the hilum must not take a nodule beside it with it. A score must reach
+    the operating point of the size that was outlined too: a small vessel in a large place has the chance of a small one.
     """
     while True:
         strong = [place for place, spot in enumerate(spots) if chain.detector.is_strong(spot)]
         masks = chain.outliner.outline(volume, lungs, [spots[place] for place in strong], progress)
         none = {place for place, mask in zip(strong, masks, strict=True) if mask is None and spots[place].parts}
         if not none:
-            return spots, strong, masks
+            kept = [
+                mask if mask is None or _is_strong_at_its_size(spots[place], mask, volume, chain.detector) else None
+                for place, mask in zip(strong, masks, strict=True)
+            ]
+            return spots, strong, kept
         spots = tuple(s for place, spot in enumerate(spots) for s in (spot.parts if place in none else (spot,)))
+
+
+def _is_strong_at_its_size(spot: Spot, mask: MaskCrop, volume: Volume, detector: Detector) -> bool:
+    diameter_mm = sphere_diameter_mm(mask.voxels, volume.spacing_mm)
+    smaller = spot.confidence is not None and diameter_mm < spot.scale_mm
+    return not smaller or detector.is_strong(replace(spot, scale_mm=diameter_mm))
 
 
 def _quality(volume: Volume, lungs: Lungs, *, more: int, nodules_max: int) -> tuple[str, ...]:

@@ -21,13 +21,12 @@ from inference.evaluation.request import IN_SAMPLE, Request, described, fold_ent
 from inference.evaluation.strata import size_group, slice_group, texture_class
 from inference.grade import texture_of
 from inference.lungs import RIGHT, Lungs
-from inference.measure import measure_nodule
+from inference.measure import measure_nodule, sphere_diameter_mm
 from inference.reader import Grader
 from inference.stored import weights_file
 from inference.training.crops import Crop, load_native, volume_of
 from inference.training.grader import CrossFitted, cross_fit
 from inference.training.grader_nets import FILE, hash_of, read_scores, with_mean
-from inference.training.outliner_samples import diameter_mm
 from inference.training.own_outlines import Outlined, ShippedOutlining, outline_crops
 from inference.training.plan import Plan, Progress
 
@@ -92,7 +91,7 @@ def _cross_fit(request: Request, outliner: Entry, crops: Sequence[Crop], say: Pr
 
 def _groups(crop: Crop) -> Mapping[str, str]:
     return {
-        "size_mm": size_group(diameter_mm(crop.mask, crop.spacing_mm)),
+        "size_mm": size_group(sphere_diameter_mm(crop.mask, crop.spacing_mm)),
         "texture": texture_class(crop.ratings.get("texture")),
         "slice_mm": slice_group(crop.spacing_mm[0]),
     }
@@ -139,7 +138,7 @@ def _graded(crop: Crop, outlined: Outlined, grader: Grader, threshold: float | N
     plain = Graded(
         key=crop.key,
         patient=crop.patient,
-        diameter_mm=diameter_mm(crop.mask, crop.spacing_mm),
+        diameter_mm=sphere_diameter_mm(crop.mask, crop.spacing_mm),
         ratings=crop.ratings,
         groups=_groups(crop),
     )

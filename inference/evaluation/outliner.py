@@ -22,10 +22,10 @@ from inference.evaluation.report import Written, strata_tables, write
 from inference.evaluation.request import IN_SAMPLE, Request, described, fold_entry, in_sample, need_column
 from inference.evaluation.strata import size_group, slice_group, texture_class
 from inference.lungs import RIGHT, Lungs
+from inference.measure import sphere_diameter_mm
 from inference.reader import Outliner, Spot
 from inference.training.crops import Crop, load_cubes, load_native, volume_of
 from inference.training.outliner_dice import MOVED_MM, judge
-from inference.training.outliner_samples import diameter_mm
 from inference.training.plan import Progress
 
 WORST_SHOWN: Final = 40
@@ -123,7 +123,7 @@ def _outlined(crop: Crop, outliner: Outliner | None, seed: int, where: str, say:
         volume_error=row.volume_error,
         outlined=bool(finder.last.any()),
         groups={
-            "size_mm": size_group(diameter_mm(crop.mask, crop.spacing_mm)),
+            "size_mm": size_group(sphere_diameter_mm(crop.mask, crop.spacing_mm)),
             "texture": texture_class(crop.ratings.get("texture")),
             "slice_mm": slice_group(crop.spacing_mm[0]),
         },

@@ -15,6 +15,7 @@ import numpy as np
 
 from inference.features import NAMES, measure_features
 from inference.findings import MaskCrop
+from inference.measure import sphere_diameter_mm
 from inference.scoring import Numbers
 from inference.training.crops import Crop
 from inference.training.grader_models import Flags, Table
@@ -44,7 +45,7 @@ class Measured:
     @property
     def diameters_mm(self) -> Numbers:
         """Of the ball of each readers' mask."""
-        return np.array([(6 / np.pi * int(c.mask.sum()) * float(np.prod(c.spacing_mm))) ** (1 / 3) for c in self.crops])
+        return np.array([sphere_diameter_mm(c.mask, c.spacing_mm) for c in self.crops])
 
     def table(self, target: str, crops: Flags) -> Table:
         """Rows of the own outlines of some crops, for a target; crops without a label and rows without features are left out."""

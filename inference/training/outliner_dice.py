@@ -15,12 +15,13 @@ import numpy as np
 import numpy.typing as npt
 
 from inference.lungs import RIGHT, Lungs
+from inference.measure import sphere_diameter_mm
 from inference.outline import SeededOutliner
 from inference.outline_body import Box, Mask
 from inference.outline_patch import Three
 from inference.reader import Spot
 from inference.training.crops import Crop, volume_of
-from inference.training.outliner_samples import centre_of, diameter_mm, moved
+from inference.training.outliner_samples import centre_of, moved
 
 MOVED_MM: Final = 3.0
 SIZE_MM: Final = 12.0  # expected of every nodule
@@ -134,5 +135,5 @@ def _row(crop: Crop, mask: Mask, more: int) -> Row:
         dice=2 * shared / (ours + theirs),
         dice_continued=2 * shared / (int(np.count_nonzero(mask)) + theirs),
         volume_error=(ours - theirs) / theirs,
-        size_mm=diameter_mm(crop.mask, crop.spacing_mm),
+        size_mm=sphere_diameter_mm(crop.mask, crop.spacing_mm),
     )

@@ -14,6 +14,7 @@ import numpy as np
 import numpy.typing as npt
 import scipy.ndimage as ndi
 
+from inference.measure import sphere_diameter_mm
 from inference.outline_patch import SIDE, Array, Beyond, Grid, Sizes, grid_around, sample
 from inference.outline_unet import NEIGHBOURS
 from inference.training.crops import Crop
@@ -46,11 +47,6 @@ def centre_of(mask: npt.NDArray[np.bool_]) -> npt.NDArray[np.float64]:
     return np.asarray(np.argwhere(mask).mean(axis=0), np.float64)
 
 
-def diameter_mm(mask: npt.NDArray[np.bool_], spacing_mm: Sequence[float]) -> float:
-    """Of the ball of a mask's volume."""
-    return float((6 / np.pi * np.count_nonzero(mask) * np.prod(spacing_mm)) ** (1 / 3))
-
-
 def moved(rng: np.random.Generator, spacing_mm: Sequence[float], most_mm: float) -> npt.NDArray[np.float64]:
     """A shift in voxels, evenly spread in a ball of `most_mm`."""
     way = rng.normal(size=3)
@@ -78,7 +74,7 @@ class Samples:
         whole = bool(self._cubes) and (rng.random() < _CUBE_SHARE or not self._native)
         crops = self._cubes if whole else self._native
         crop = crops[int(rng.integers(len(crops)))]
-        middle, size_mm = centre_of(crop.mask), diameter_mm(crop.mask, crop.spacing_mm)
+        middle, size_mm = centre_of(crop.mask), sphere_diameter_mm(crop.mask, crop.spacing_mm)
         start, stop = (np.zeros(3, int), np.array(crop.mask.shape)) if whole else _cut(crop, rng)
         box = tuple(slice(a, b) for a, b in zip(start, stop, strict=True))
         hu, mask = crop.hu[box], crop.mask[box]

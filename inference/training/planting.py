@@ -14,6 +14,7 @@ import numpy.typing as npt
 import scipy.ndimage as ndi
 
 from inference.detect import resampled
+from inference.measure import sphere_diameter_mm
 from inference.patches import NEAR_SIZE, WIDE_MM, WIDE_SIZE
 from inference.training.augment import some_axes
 from inference.training.crops import Crop
@@ -63,7 +64,7 @@ def shape_of(crop: Crop) -> Shape | None:
         Shape(
             filled=filled.astype(np.float32),
             hu=ndi.gaussian_filter(hu, 0.5).astype(np.float32),
-            diameter_mm=float((6 / np.pi * crop.mask.sum() * np.prod(crop.spacing_mm)) ** (1 / 3)),
+            diameter_mm=sphere_diameter_mm(crop.mask, crop.spacing_mm),
             patient=crop.patient,
             key=crop.key,
             texture="non-solid" if texture <= 2 else "part-solid" if texture < 4 else "solid",

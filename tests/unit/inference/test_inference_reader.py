@@ -117,6 +117,31 @@ def test_a_place_without_an_outline_gives_way_to_its_parts() -> None:
     assert [n.confidence for n in reading.nodules or ()] == [None, 0.9]
 
 
+def test_a_score_must_do_for_the_size_that_was_outlined() -> None:
+    class FewAreLarge(GivenSpots):
+        """From 10 mm on a score of 0.8 is enough, below it takes 0.9."""
+
+        def detect(self, volume: Volume, lungs: Lungs, progress: Progress) -> Sequence[Spot]:
+            return [Spot((10.0 * n + 5,) * 3, 99.0, 16.0, score) for n, score in enumerate((0.95, 0.92, 0.85))]
+
+        def is_strong(self, spot: Spot) -> bool:
+            return (spot.confidence or 0.0) >= (0.8 if spot.scale_mm >= 10 else 0.9)
+
+    @dataclasses.dataclass(frozen=True)
+    class Sized(Cubes):
+        side: int = 3
+
+        def outline(
+            self, volume: Volume, lungs: Lungs, spots: Sequence[Spot], progress: Progress
+        ) -> Sequence[MaskCrop | None]:
+            return [MaskCrop((int(s.centre[0]) - 2,) * 3, np.ones((self.side,) * 3, bool)) for s in spots]
+
+    small, large = (read(volume(), chain(detector=FewAreLarge(), outliner=Sized(side=n)), ReadLimits()) for n in (3, 9))
+    assert [n.confidence for n in small.nodules or ()] == [0.95, 0.92]
+    assert [c.reported for c in small.candidates] == [True, True, False]
+    assert [n.confidence for n in large.nodules or ()] == [0.95, 0.92, 0.85]
+
+
 def test_more_than_a_result_holds_is_said() -> None:
     reading = read(volume(), chain(), ReadLimits(nodules_max=2))
     assert reading.nodules is not None
