@@ -1,6 +1,7 @@
 """What must hold of a reading whatever the volume: findings move with the volume, numbers are never given twice."""
 
 import dataclasses
+from functools import cache
 from itertools import permutations
 from typing import Any
 
@@ -11,12 +12,14 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from config.catalogue import find_entry
+from config.settings import Read
+from inference.chain import build_part
 from inference.detect import DotDetector
 from inference.findings import KeySlice, MaskCrop, Nodule
 from inference.lungs import Lungs
 from inference.matching import match, vanished
 from inference.measure import axes_of, measure_nodule
-from inference.outline import SeededOutliner
+from inference.reader import Outliner
 from inference.volume import Volume
 from tests.unit.inference.balls import affine_of, volume_of
 
@@ -49,11 +52,16 @@ def balls(seed: int) -> Volume:
     return volume_of(hu.astype(np.int16), affine_of(SPACING, (-20.0, 5.0, 100.0)))
 
 
-def found(volume: Volume) -> list[Nodule]:
+@cache
+def outliner_of(name: str) -> Outliner:
+    outliner: Outliner = build_part(find_entry(name, "outliner"), torch.device("cpu"))
+    return outliner
+
+
+def found(volume: Volume, outliner: Outliner) -> list[Nodule]:
     """Strong places with an outline, measured, in an order that does not hang on the grid."""
     lungs = Lungs(np.ones(volume.hu.shape, np.uint8), 50.0, (0.0, 0.0), 10.0, 0.0)
     detector = DotDetector(find_entry("hessian-dot", "detector"), torch.device("cpu"))
-    outliner = SeededOutliner(find_entry("outline-seeded", "outliner"))
 
     def silent(stage: str, done: int, total: int) -> None: ...
 
@@ -63,20 +71,36 @@ def found(volume: Volume) -> list[Nodule]:
     return sorted(nodules, key=lambda n: n.centre_lps_mm[2])
 
 
-@settings(max_examples=12, deadline=None, derandomize=True)
-@given(
+turns = given(
     seed=st.integers(0, 5),
     order=st.sampled_from(list(permutations(range(3)))),
     flips=st.tuples(st.booleans(), st.booleans(), st.booleans()),
 )
-def test_findings_move_with_the_volume(seed: int, order: tuple[int, ...], flips: tuple[bool, ...]) -> None:
-    volume = balls(seed)
-    here, there = found(volume), found(turned(volume, order, flips))
+
+
+def look_the_same(name: str, seed: int, order: tuple[int, ...], flips: tuple[bool, ...]) -> None:
+    """The findings of a volume and of the same volume stored the other way round, by an outliner of the catalogue."""
+    volume, outliner = balls(seed), outliner_of(name)
+    here, there = found(volume, outliner), found(turned(volume, order, flips), outliner)
     assert len(here) == len(there) == 3
     for one, other in zip(here, there, strict=True):
         assert other.centre_lps_mm == pytest.approx(one.centre_lps_mm, abs=0.3)
         assert other.volume_mm3 == pytest.approx(one.volume_mm3, rel=0.1, abs=5)
         assert other.mean_hu == pytest.approx(one.mean_hu, abs=30)
+
+
+@settings(max_examples=12, deadline=None, derandomize=True)
+@turns
+def test_findings_move_with_the_volume(seed: int, order: tuple[int, ...], flips: tuple[bool, ...]) -> None:
+    look_the_same("outline-seeded", seed, order, flips)
+
+
+@settings(max_examples=4, deadline=None, derandomize=True)
+@turns
+def test_findings_of_the_shipped_outliner_move_with_the_volume(
+    seed: int, order: tuple[int, ...], flips: tuple[bool, ...]
+) -> None:
+    look_the_same(find_entry(Read().detector, "detector").outliner, seed, order, flips)
 
 
 @settings(max_examples=60, deadline=None)
