@@ -30,7 +30,7 @@ _CLIP_HU: Final = (-1000.0, 200.0)  # bone and contrast must not outshine a nodu
 _MARGIN_MM: Final = 15.0  # what the widest scale sees beyond the lungs' box
 _GRIDS_MM: Final = ((0.0, 1.0), (3.0, 2.0), (6.5, 4.0))  # from this scale on, this grid
 _HALVING: Final = 0.7  # scale, in voxels of the finer grid, of the Gaussian before every second voxel is taken
-_RESPONSE_FLOOR: Final = 10.0  # weaker than any of the strongest forty in a scan
+_RESPONSE_FLOOR: Final = 10.0  # specks and noise
 _SEPARATION: Final = 2.2  # a weaker answer within so many scales of a stronger one is the same body or its surface
 _LUNG_HU, _SOFT_HU = -850.0, 0.0
 _HULL_MM: Final = 1.0  # the Gaussian over which lung goes over into the filling
@@ -78,6 +78,8 @@ class DotFilter:
         start, box = _box(lungs.labels > 0, spacing)
         hu = np.clip(resampled(volume.hu[box], volume.spacing_mm, 1.0), *_CLIP_HU)
         inside = resampled(lungs.labels[box] > 0, volume.spacing_mm, 1.0)
+        if not (inside >= 0.5).any():
+            return []  # less lung than a voxel of 1 mm
         if self._faint is None:
             kept = strongest(self._peaks(hu, inside, self._scales_mm, progress), self._candidates_max)
         else:
@@ -164,7 +166,7 @@ def _box(
 
 
 def _without_walls(hu: Array, inside: Array) -> Array:
-    """The lungs as they are, and beyond their hull nothing but lung: a nodule on the pleura is a dot then.
+    """The lungs, and beyond their hull nothing but lung, with a seam of 2 mm inside it: a nodule on the pleura is a dot then.
 
     Args:
         hu, inside: [k, j, i] at 1 mm; `inside` 0 to 1.

@@ -22,7 +22,7 @@ from inference.device import mixed_precision, on_device
 from inference.errors import ModelRefused
 from inference.findings import Algorithm
 from inference.lungs import Lungs
-from inference.patches import HU_RANGE, NEAR, WIDE, Array, order_of, patch_at
+from inference.patches import HU_RANGE, NEAR, WIDE, Array, View, flips_of, order_of, patch_at
 from inference.reader import Progress, Spot
 from inference.volume import Volume
 from inference.weights import load_tensors
@@ -131,11 +131,7 @@ class NoduleNetDetector:
     def score(self, volume: Volume, lungs: Lungs, progress: Progress) -> list[Spot]:
         """All places of the filter with the network's confidence, the best first."""
         spots = self._filter.places(volume, lungs, progress)
-        order = order_of(volume.affine)  # flips are averaged, a swap of rows and columns is not
-        near, wide = (
-            [patch_at(volume.hu, volume.spacing_mm, spot.centre, view).transpose(order) for spot in spots]
-            for view in (NEAR, WIDE)
-        )
+        near, wide = ([_turned_patch(volume, spot, view) for spot in spots] for view in (NEAR, WIDE))
         logits = self._logits(near, wide, FLIPS[:_FIRST_FLIPS], progress)
         ranked = sorted(range(len(spots)), key=lambda n: (-self._score(spots[n], logits[n]), *spots[n].centre))
         best = ranked[: self._closer_max]
@@ -173,6 +169,12 @@ class NoduleNetDetector:
         with mixed_precision(device):
             logits = flipped_mean(net, normalised(near).to(device), normalised(wide).to(device), flips)
         return [float(z) for z in logits.cpu()]
+
+
+def _turned_patch(volume: Volume, spot: Spot, view: View) -> Array:
+    """Along the patient's axes, so that nothing hangs on how the volume is stored: not all places get all flips."""
+    patch = patch_at(volume.hu, volume.spacing_mm, spot.centre, view).transpose(order_of(volume.affine))
+    return np.flip(patch, flips_of(volume.affine))
 
 
 def network_of(tensors: Mapping[str, torch.Tensor], name: str) -> NoduleNet:

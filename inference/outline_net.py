@@ -20,7 +20,7 @@ from inference.findings import Algorithm, MaskCrop
 from inference.lungs import Lungs
 from inference.outline_body import BodyFinder, Box, Found, Mask, Use
 from inference.outline_patch import Three
-from inference.patches import order_of
+from inference.patches import flips_of, order_of
 from inference.reader import Progress, Spot
 from inference.volume import Volume
 from inference.weights import load_tensors
@@ -141,14 +141,13 @@ def _diameter_mm(voxels: Mask, spacing_mm: Three) -> float:
 
 def _turn_of(volume: Volume) -> _Turn:
     """The order and flips that bring a volume's axes nearest to the patient's."""
-    cosines = volume.affine[:3, :3] / np.linalg.norm(volume.affine[:3, :3], axis=0)
     order = order_of(volume.affine)
-    flips = tuple(to for to, axis in enumerate(order) if cosines[2 - to, axis] < 0)
-    return _Turn(order, flips, tuple(volume.hu.shape[axis] for axis in order))
+    return _Turn(order, flips_of(volume.affine), tuple(volume.hu.shape[axis] for axis in order))
 
 
 def _settled(body: _Body, bodies: list[_Body | None], spacing_mm: Three, shape: tuple[int, ...]) -> _Body | None:
     """A body beside those of earlier spots, which may lose voxels to it; None where it is one of them."""
+    changed: dict[int, _Body] = {}
     for place, other in enumerate(bodies):
         if other is None:
             continue
@@ -167,7 +166,9 @@ def _settled(body: _Body, bodies: list[_Body | None], spacing_mm: Three, shape: 
             nearer = np.asarray(away[0]) < np.asarray(away[1])
             ours, theirs = ours & ~(theirs & ~nearer), theirs & ~(ours & nearer)
         body = _Body(body.spot, box, ours)
-        bodies[place] = _Body(other.spot, box, theirs)
+        changed[place] = _Body(other.spot, box, theirs)
+    for place, other in changed.items():
+        bodies[place] = other  # not before: one that turns out to be an earlier body takes nothing from the others
     return body
 
 

@@ -45,6 +45,15 @@ def order_of(affine: npt.NDArray[np.float64]) -> tuple[int, ...]:
     return max(permutations(range(3)), key=lambda axes: sum(abs(cosines[2 - to, axis]) for to, axis in enumerate(axes)))
 
 
+def flips_of(affine: npt.NDArray[np.float64]) -> tuple[int, ...]:
+    """Which axes, in the order of `order_of`, run the other way: to the feet, to the front, to the right.
+
+    Args:
+        affine: (4, 4), from (k, j, i) to LPS mm.
+    """
+    return tuple(to for to, axis in enumerate(order_of(affine)) if affine[2 - to, axis] < 0)
+
+
 def patch_at(hu: npt.NDArray[np.int16], spacing_mm: Sequence[float], centre: Sequence[float], view: View) -> Array:
     """The patch [k, j, i] of HU, clipped to `HU_RANGE`, float32, whose middle lies at a voxel index (fractions allowed).
 

@@ -217,17 +217,26 @@ def outlined(
     A spot without an outline gives way to its parts: the hilum must not take a nodule beside it with it. A score must reach
     the operating point of the size that was outlined too: a small vessel in a large place has the chance of a small one.
     """
+    too_small: set[Spot] = set()
     while True:
-        strong = [place for place, spot in enumerate(spots) if chain.detector.is_strong(spot)]
+        strong = [p for p, spot in enumerate(spots) if spot not in too_small and chain.detector.is_strong(spot)]
         masks = chain.outliner.outline(volume, lungs, [spots[place] for place in strong], progress)
-        none = {place for place, mask in zip(strong, masks, strict=True) if mask is None and spots[place].parts}
-        if not none:
-            kept = [
-                mask if mask is None or _is_strong_at_its_size(spots[place], mask, volume, chain.detector) else None
-                for place, mask in zip(strong, masks, strict=True)
-            ]
-            return spots, strong, kept
-        spots = tuple(s for place, spot in enumerate(spots) for s in (spot.parts if place in none else (spot,)))
+        small = {
+            place
+            for place, mask in zip(strong, masks, strict=True)
+            if mask is not None and not _is_strong_at_its_size(spots[place], mask, volume, chain.detector)
+        }
+        none = {place for place, mask in zip(strong, masks, strict=True) if mask is None} | small
+        wholes = {place for place in none if spots[place].parts}
+        if not wholes and not small:
+            return spots, strong, masks
+        too_small |= {spots[place] for place in small - wholes}
+        spots = tuple(s for place, spot in enumerate(spots) for s in (_parts(spot) if place in wholes else (spot,)))
+
+
+def _parts(spot: Spot) -> list[Spot]:
+    """The likeliest first: of several on one body it has the outline."""
+    return sorted(spot.parts, key=lambda part: -(part.confidence or 0.0))
 
 
 def _is_strong_at_its_size(spot: Spot, mask: MaskCrop, volume: Volume, detector: Detector) -> bool:

@@ -130,7 +130,7 @@ def score_of(arrays: Arrays, target: str, names: Sequence[str] = NAMES) -> Score
     Raises:
         KeyError, ValueError: arrays are missing or don't fit.
     """
-    base, slope, offset, threshold = (float(v) for v in np.asarray(arrays[f"{target}.calibration"], np.float64))
+    base, slope, offset, threshold = (float(v) for v in _floats(arrays, f"{target}.calibration", 4))
     linear = trees = None
     if f"{target}.linear.centre" in arrays:
         columns = [NAMES.index(name) for name in names]
@@ -166,6 +166,8 @@ def _check(trees: Trees) -> None:
     Raises:
         ValueError: they don't.
     """
+    if not len(trees.feature) == len(trees.left) == len(trees.right):
+        raise ValueError("a tree lacks branches")
     inner = np.flatnonzero(trees.feature != _MISSING)
     for children in (trees.left[inner], trees.right[inner]):
         if (children <= inner).any() or (children >= len(trees.feature)).any():

@@ -29,7 +29,7 @@ from inference.findings import Algorithm, MaskCrop
 from inference.headers import read_header
 from inference.lungs import Lungs
 from inference.measure import to_lps_mm
-from inference.reader import Chain, Detector, LungSegmenter, ReadLimits, Spot, read
+from inference.reader import Chain, Detector, LungSegmenter, ReadLimits, Spot, outlined, read
 from inference.reader import Progress as Stages
 from inference.selection import SeriesView, choose
 from inference.training.crops import load_candidates, load_cubes, load_native, patient_key
@@ -173,20 +173,26 @@ def _read(folder: Path, patient: str, chain_of: Callable[[str], Chain], request:
     except ReadingError as turned:
         return ReadScan(replace(case, not_read=str(turned.what)))
     assert lungs.last is not None
-    scores = [spots.last[candidate.rank - 1].response for candidate in reading.candidates if candidate.reported]
+    places, strong, given = outlined(scan.volume, lungs.last, chain, tuple(spots.last), _silent)
+    scores = [_score(places[place]) for place, mask in zip(strong, given, strict=True) if mask is not None]
     nodules = reading.nodules or ()
-    masks = chain.outliner.outline(scan.volume, lungs.last, spots.last, _silent)
+    masks = chain.outliner.outline(scan.volume, lungs.last, places, _silent)
     case = replace(
         case,
-        reported=tuple(Found(n.centre_lps_mm, score) for n, score in zip(nodules, scores, strict=True)),
+        reported=tuple(Found(n.centre_lps_mm, score) for n, score in zip(nodules, scores, strict=False)),
         ranked=tuple(
-            Found(_centre(scan.volume, mask), spot.response)
-            for spot, mask in zip(spots.last, masks, strict=True)
+            Found(_centre(scan.volume, mask), _score(spot))
+            for spot, mask in zip(places, masks, strict=True)
             if mask is not None
         ),
         seconds=sum(reading.seconds.values()),
     )
     return pictured(case, scan, nodules)
+
+
+def _score(spot: Spot) -> float:
+    """What the detector ranks by."""
+    return spot.response if spot.confidence is None else spot.confidence
 
 
 def _silent(stage: str, done: int, total: int) -> None:

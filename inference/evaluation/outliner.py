@@ -96,6 +96,7 @@ def evaluate(request: Request, say: Progress) -> Written:
         for name, part in sets.items()
     }
     scans = outlined_scans(request, entries, crops, say)
+    seen = max(seen, len(scans.seen))
     stamp = IN_SAMPLE if seen else ""
     figures: dict[str, Any] = {
         **outlining_metrics([one.case for one in outlined["native"]]),

@@ -13,7 +13,7 @@ from typing import Any
 from config.catalogue import Entry
 from inference.chain import build_part
 from inference.device import choose_device
-from inference.errors import InSample, NoSuchData
+from inference.errors import InSample, NoSuchData, ReadingError
 from inference.evaluation.request import Request, fold_entry, in_sample
 from inference.reader import Chain
 from inference.training.crops import Crop, patient_key
@@ -26,10 +26,12 @@ SLICE_MM_MAX = 5.0  # thicker slices are not read
 
 @dataclass(frozen=True)
 class OutlinedScans:
-    """Rows of all nodules that count, and the scans that could not be read with their reasons."""
+    """Rows of all nodules that count, the scans that could not be read with their reasons, and the patients of those that were
+    read by weights that had seen them (`--allow-in-sample`)."""
 
     rows: tuple[SpottedRow, ...]
     left_out: tuple[tuple[str, str], ...]
+    seen: frozenset[str] = frozenset()
 
     @property
     def figures(self) -> Mapping[str, Any]:
@@ -56,16 +58,18 @@ def outlined_scans(
     folds = {patient_key(crop.patient): crop.fold for crop in crops}
     others = max(folds.values(), default=-1) + 1
     rows: list[SpottedRow] = []
+    seen: set[str] = set()
     left_out: list[tuple[str, str]] = []
     for place, folder in enumerate(folders, start=1):
         say(f"scan {place} of {len(folders)}: {folder.name}")
         patient = str(scan_facts(folder)["patient_id"])
         try:
-            chain = _chain(request, entries, folds.get(patient_key(patient), others), patient, say)
+            chain, known = _chain(request, entries, folds.get(patient_key(patient), others), patient, say)
             rows += _rows(folder, chain)
-        except (InSample, NoSuchData) as refused:
+            seen |= {patient_key(patient)} if known else set()
+        except (InSample, NoSuchData, ReadingError) as refused:
             left_out.append((folder.name, refused.what))
-    return OutlinedScans(tuple(rows), tuple(left_out))
+    return OutlinedScans(tuple(rows), tuple(left_out), frozenset(seen))
 
 
 def _rows(folder: Path, chain: Chain) -> list[SpottedRow]:
@@ -75,13 +79,17 @@ def _rows(folder: Path, chain: Chain) -> list[SpottedRow]:
     return judge_scan(scan, chain)
 
 
-def _chain(request: Request, entries: Mapping[str, Entry], fold: int, patient: str, say: Progress) -> Chain:
-    """Lungs, detector and outliner that may read a patient. Raises InSample, NoSuchData: there are none."""
+def _chain(
+    request: Request, entries: Mapping[str, Entry], fold: int, patient: str, say: Progress
+) -> tuple[Chain, bool]:
+    """Lungs, detector and outliner that may read a patient, and whether they have seen him all the same. Raises InSample,
+    NoSuchData: there are none."""
     mine = dict(entries)
+    known = 0
     if request.folds:
         mine["outliner"] = fold_entry(request, entries["outliner"], fold, {patient}, say)
         mine["detector"] = fold_entry(request, entries["detector"], fold, {patient}, say, may_train=False)
     else:
-        in_sample(request, [mine["detector"], mine["outliner"]], {patient})
+        known = in_sample(request, [mine["detector"], mine["outliner"]], {patient})
     where = choose_device(request.device)
-    return Chain(*(build_part(mine[task], where) for task in ("lungs", "detector", "outliner")))
+    return Chain(*(build_part(mine[task], where) for task in ("lungs", "detector", "outliner"))), known > 0

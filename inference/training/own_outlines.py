@@ -34,6 +34,7 @@ _AIR_HU_MAX: Final = -400.0
 _CLOSING_MM: Final = 10.0
 _NEAR_MM: Final = 6.0  # a filter's answer this near to the point is about it
 _ANY_FOLD: Final = -1
+_CODE: Final = sorted(Path(__file__).parents[1].glob("outline*.py"))  # a mask is only as old as what made it
 _JUDGEMENT: Final = ("peak_min", "peak_min_large", "large_mm")
 """Parameters that say whether a body is a nodule, not how far it reaches."""
 _SAID_EVERY: Final = 100  # new outlines
@@ -134,7 +135,8 @@ class OutlinerOutlining:
     def __init__(self, by_fold: Mapping[int, Outliner], parameters: str = "") -> None:
         self._by_fold = by_fold
         self._filter = DotFilter(_SCALES_MM, _PLACES, choose_device("cpu"))
-        outliners = _together([parameters, *(f"{fold}{o.algorithm.sha256}" for fold, o in by_fold.items())])
+        made = [f"{fold}{o.algorithm.sha256}" for fold, o in by_fold.items()]
+        outliners = _together([parameters, *made, *(file.read_text(encoding="utf-8") for file in _CODE)])
         self.stamp = f"{_together([repr((_SCALES_MM, _PLACES))])[:8]}-{outliners[:8]}"
 
     def mask(self, crop: Crop, hu: npt.NDArray[np.int16], prompt: Point) -> MaskCrop | None:

@@ -264,7 +264,10 @@ def test_an_interrupted_training_ends_with_130(data: Path, tmp_path: Path, recip
         recipe.read_text().replace("steps = 24", "steps = 1000000").replace("watch_every = 8", "watch_every = 1")
     )
     long.write_text(long.read_text() + "patience = 1000000\n")
+    # what a suite in the background ignores, its children would ignore
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
     process = command(tmp_path, "train", "outliner", "--data", data, "--output", tmp_path / "out", "--config", long)
+    signal.signal(signal.SIGINT, before)
     assert process.stderr is not None
     for line in process.stderr:
         if "step" in line:

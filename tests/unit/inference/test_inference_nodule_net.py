@@ -102,6 +102,22 @@ def test_a_flipped_volume_has_the_same_places_flipped(axis: int) -> None:
         assert ours[nearest] == pytest.approx(spot.confidence, abs=0.03)
 
 
+@pytest.mark.parametrize("axis", [0, 1, 2])
+def test_the_order_in_which_a_volume_is_stored_changes_no_score_where_few_places_get_all_flips(axis: int) -> None:
+    volume = chest(BALLS)
+    back = np.eye(4)
+    back[axis, axis], back[axis, 3] = -1, volume.hu.shape[axis] - 1
+    stored = volume_of(np.ascontiguousarray(np.flip(volume.hu, axis)), volume.affine @ back)
+    few = {"confidence_min": 2.0, "confidence_min_large": 2.0, "closer_max": 1}
+    ours, theirs = spots_in(volume, **few), spots_in(stored, **few)
+    assert len(ours) == len(theirs) > 1
+    for spot, same in zip(ours, theirs, strict=True):
+        centre = list(same.centre)
+        centre[axis] = volume.hu.shape[axis] - 1 - centre[axis]
+        assert spot.centre == pytest.approx(tuple(centre), abs=0.05)
+        assert spot.confidence == pytest.approx(same.confidence, abs=0.003)
+
+
 def test_only_what_reaches_the_operating_point_may_be_reported() -> None:
     spots = spots_in(chest(BALLS))
     middle = sorted(s.confidence or 0 for s in spots)[len(spots) // 2]

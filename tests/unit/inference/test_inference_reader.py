@@ -142,6 +142,29 @@ def test_a_score_must_do_for_the_size_that_was_outlined() -> None:
     assert [n.confidence for n in large.nodules or ()] == [0.95, 0.92, 0.85]
 
 
+def test_a_place_that_is_too_small_for_its_score_leaves_the_body_to_the_others() -> None:
+    """The likeliest part has the body; a whole that is turned away by its size gives way to its parts as well."""
+
+    class Both(GivenSpots):
+        def detect(self, volume: Volume, lungs: Lungs, progress: Progress) -> Sequence[Spot]:
+            unsure, sure = (Spot((30.0, 30.0, 30.0), 60.0, mm, score) for mm, score in ((20.0, 0.85), (4.0, 0.97)))
+            return [Spot((40.0, 40.0, 40.0), 98.0, 30.0, 0.86, (unsure, sure))]
+
+        def is_strong(self, spot: Spot) -> bool:
+            return (spot.confidence or 0.0) >= (0.8 if spot.scale_mm >= 10 else 0.9)
+
+    class OneBody(Cubes):
+        def outline(
+            self, volume: Volume, lungs: Lungs, spots: Sequence[Spot], progress: Progress
+        ) -> Sequence[MaskCrop | None]:
+            cube = MaskCrop((29, 29, 29), np.ones((3, 3, 3), bool))
+            return [cube if n == 0 else None for n in range(len(spots))]
+
+    reading = read(volume(), chain(detector=Both(), outliner=OneBody()), ReadLimits())
+    assert [n.confidence for n in reading.nodules or ()] == [0.97]
+    assert [c.reported for c in reading.candidates] == [True, False]
+
+
 def test_more_than_a_result_holds_is_said() -> None:
     reading = read(volume(), chain(), ReadLimits(nodules_max=2))
     assert reading.nodules is not None
