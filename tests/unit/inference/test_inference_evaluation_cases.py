@@ -18,7 +18,9 @@ from inference.evaluation.grading import Graded, grading_metrics, rated_malignan
 from inference.evaluation.hits import Target
 from inference.evaluation.luna16 import is_luna16, load_luna16
 from inference.evaluation.outlining import OutlineCase, outlining_metrics
+from inference.evaluation.outlining_scans import OutlinedScans
 from inference.evaluation.strata import scanner_groups, size_group, slice_group, texture_class
+from inference.training.outliner_scans import SpottedRow
 from tests.unit.inference.made import header
 
 SCHEMA = json.loads((Path(dicom_node.__file__).parent / "schemas/metrics.schema.json").read_text(encoding="utf-8"))
@@ -160,7 +162,8 @@ def test_dice_and_volume_error_have_means_medians_and_intervals_over_patients() 
         for n in range(60)
     ]
     figures = outlining_metrics(cases)
-    fits("outliner", {**figures, "cubes": outlining_metrics(cases[:10]), "prompt_moved_mm_max": 3.0})
+    scans = OutlinedScans((SpottedRow("one", 1, 8.0, True, 0.9, 0.1),), (("two", "no lung"),)).figures
+    fits("outliner", {**figures, "cubes": outlining_metrics(cases[:10]), "prompt_moved_mm_max": 3.0, "scans": scans})
     values = [case.dice for case in cases]
     assert figures["dice"]["mean"] == pytest.approx(np.mean(values), abs=1e-4)
     assert figures["dice"]["median"] == pytest.approx(np.median(values), abs=1e-4)
