@@ -80,11 +80,10 @@ class DotFilter:
         inside = resampled(lungs.labels[box] > 0, volume.spacing_mm, 1.0)
         if not (inside >= 0.5).any():
             return []  # less lung than a voxel of 1 mm
-        if self._faint is None:
-            kept = strongest(self._peaks(hu, inside, self._scales_mm, progress), self._candidates_max)
-        else:
+        if self._faint is not None:
             hu = _without_walls(hu, inside)
-            kept = strongest(self._peaks(hu, inside, self._scales_mm, progress), self._candidates_max)
+        kept = strongest(self._peaks(hu, inside, self._scales_mm, progress), self._candidates_max)
+        if self._faint is not None:
             kept += self._faint_peaks(hu, inside, self._faint, kept, progress)
         middle = start + (np.array(volume.hu[box].shape) - 1) / 2
         spots: list[Spot] = []

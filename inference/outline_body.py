@@ -17,6 +17,7 @@ import scipy.ndimage as ndi
 import torch
 
 from inference.device import CPU, mixed_precision, on_device
+from inference.measure import sphere_diameter_mm
 from inference.outline_patch import Array, Grid, Sizes, Three, grid_around, sample, source_box, spread
 from inference.outline_unet import ARCHITECTURES, NEIGHBOURS, grid_inputs, probabilities
 
@@ -76,15 +77,10 @@ class BodyFinder:
         self._mirrored = sorted(axes, key=lambda kept: 0 in kept)[: use.mirrored]
 
     def at(
-        self,
-        hu: npt.NDArray[np.int16],
-        spacing_mm: Three,
-        centre: Three,
-        size_mm: float,
-        hull: npt.NDArray[np.uint8] | None = None,
+        self, hu: npt.NDArray[np.int16], spacing_mm: Three, centre: Three, size_mm: float
     ) -> tuple[Box, Mask] | None:
-        """As `look`: the box, and the voxels in it."""
-        found = self.look(hu, spacing_mm, centre, size_mm, hull)
+        """As `look`, anywhere: the box, and the voxels in it."""
+        found = self.look(hu, spacing_mm, centre, size_mm)
         return None if found is None else (found.box, found.voxels)
 
     def look(
@@ -114,7 +110,7 @@ class BodyFinder:
             if part is None:
                 break
             found = Found(box, part, float(likelihood[part].max()))
-            found_mm = float((6 / np.pi * np.count_nonzero(part) * np.prod(spacing_mm)) ** (1 / 3))
+            found_mm = sphere_diameter_mm(part, spacing_mm)
             before_mm = size_mm
             if _reaches_border(part, box, hu.shape):
                 size_mm = max(_WIDER * max(size_mm, grid.step_mm * self._use.steps_per_diameter), found_mm)

@@ -18,6 +18,7 @@ import torch
 from config.catalogue import Entry
 from inference.findings import Algorithm, MaskCrop
 from inference.lungs import Lungs
+from inference.measure import sphere_diameter_mm
 from inference.outline_body import BodyFinder, Box, Found, Mask, Use
 from inference.outline_patch import Three
 from inference.patches import flips_of, order_of
@@ -117,7 +118,9 @@ class NetOutliner:
 
     def _is_sure(self, found: Found, spacing_mm: Three) -> bool:
         """Whether a body's likeliest voxel is as likely as in a nodule of its size."""
-        least = self._peak_min_large if _diameter_mm(found.voxels, spacing_mm) >= self._large_mm else self._peak_min
+        least = (
+            self._peak_min_large if sphere_diameter_mm(found.voxels, spacing_mm) >= self._large_mm else self._peak_min
+        )
         return found.peak >= least
 
     def _mask(self, body: _Body, turn: _Turn, spacing_mm: Three) -> MaskCrop | None:
@@ -127,16 +130,11 @@ class NetOutliner:
             return None
         sizes = np.bincount(parts.ravel(), minlength=count + 1)[1:]
         largest = parts == 1 + int(np.argmax(sizes))
-        if _diameter_mm(largest, spacing_mm) < self.diameter_mm_min:
+        if sphere_diameter_mm(largest, spacing_mm) < self.diameter_mm_min:
             return None
         own = ndi.find_objects(largest.astype(np.uint8))[0]
         k, j, i = (outer.start + inner.start for outer, inner in zip(body.box, own, strict=True))
         return turn.back((k, j, i), largest[own])
-
-
-def _diameter_mm(voxels: Mask, spacing_mm: Three) -> float:
-    """Of the ball of a mask's volume."""
-    return float((6 / np.pi * np.count_nonzero(voxels) * np.prod(spacing_mm)) ** (1 / 3))
 
 
 def _turn_of(volume: Volume) -> _Turn:
