@@ -17,7 +17,6 @@ import scipy.ndimage as ndi
 import torch
 
 from inference.device import CPU, mixed_precision, on_device
-from inference.measure import sphere_diameter_mm
 from inference.outline_patch import Array, Grid, Sizes, Three, grid_around, sample, source_box, spread
 from inference.outline_unet import ARCHITECTURES, NEIGHBOURS, grid_inputs, probabilities
 
@@ -110,7 +109,7 @@ class BodyFinder:
             if part is None:
                 break
             found = Found(box, part, float(likelihood[part].max()))
-            found_mm = sphere_diameter_mm(part, spacing_mm)
+            found_mm = float((6 / np.pi * np.count_nonzero(part) * np.prod(spacing_mm)) ** (1 / 3))
             before_mm = size_mm
             if _reaches_border(part, box, hu.shape):
                 size_mm = max(_WIDER * max(size_mm, grid.step_mm * self._use.steps_per_diameter), found_mm)
