@@ -4,8 +4,9 @@ Loads no torch, for commands ask too. A file of weights is known by its SHA-256,
 """
 
 import hashlib
+from collections.abc import Mapping
 from pathlib import Path
-from typing import Final
+from typing import Any, Final
 
 from config.catalogue import Entry
 from inference.bundle_digest import bundle_digest
@@ -18,6 +19,24 @@ AGAIN: Final = "install the model again; a changed file is never loaded"
 def weights_file(entry: Entry) -> Path:
     """Where the weights of an entry lie, shipped or installed: a file, a folder for a bundle; need not exist."""
     return (entry.folder or SHIPPED) / entry.weights
+
+
+def with_weights(entry: Entry, file: Path, parameters: Mapping[str, Any] | None = None) -> Entry:
+    """An entry with other weights of its network, and with other parameters where these are given (lists become tuples).
+
+    Raises:
+        ModelRefused: the file can't be read.
+    """
+    other = entry.parameters if parameters is None else parameters
+    return entry.model_copy(
+        update={
+            "folder": file.parent,
+            "weights": file.name,
+            "sha256": stored_digest(file),
+            "size_bytes": stored_bytes(file),
+            "parameters": {name: tuple(value) if isinstance(value, list) else value for name, value in other.items()},
+        }
+    )
 
 
 def stored_digest(path: Path) -> str:

@@ -27,7 +27,7 @@ from inference.training.planted_scans import Planted, plant_scan, shapes_to_plan
 from inference.training.planting import Shape
 from inference.training.scans import Scan, load_scans
 from tests.conftest import shared_folder
-from tools.scan_out import ENTRY, ROOT, outliner_of, weights_without
+from tools.scan_out import ENTRY, ROOT, outliner_of, weights_for
 
 A_SCAN = 14
 SIZES_MM = ((3.0, 5.0), (5.0, 8.0), (8.0, 15.0), (15.0, 80.0))
@@ -93,7 +93,7 @@ def main() -> int:
     folder = arguments.weights or ROOT / "models" / "folds" / entry.name
     scans = [s for s in load_scans(arguments.data) if s.complete or not any(t.readers for t in s.truth)]
     shapes = shapes_to_plant(arguments.data, [scan.patient for scan in scans])
-    chains = {scan.name: chain_for(entry, weights_without(scan.patient, folder)) for scan in scans}
+    chains = {scan.name: chain_for(entry, weights_for(scan.patient, folder)) for scan in scans}
     results: list[Result] = []
     for seed in range(_ROUNDS_MAX):
         for scan in scans:

@@ -28,10 +28,9 @@ from inference.lungs import Lungs
 from inference.measure import to_lps_mm
 from inference.nodule_net import NoduleNetDetector, without_parts
 from inference.reader import Chain, Outliner, Progress, ReadLimits, Spot, read
-from inference.stored import stored_digest
-from inference.training.crops import patient_key
+from inference.stored import with_weights
 from inference.training.operating import FALSE_PER_SCAN, FALSE_PER_SCAN_LARGE, LARGE_MM, threshold_of
-from inference.training.patients import patients_file, read_patients
+from inference.training.patients import weights_without
 from inference.training.scans import Scan, load_scans
 from inference.volume import Volume
 from tests.conftest import shared_folder
@@ -103,25 +102,23 @@ def confidence_of(score: float) -> float:
     return 1 / (1 + math.exp(-score))
 
 
-def weights_without(patient: str, folder: Path) -> Path:
+def weights_for(patient: str, folder: Path) -> Path:
     """The fold's weights that never saw a patient.
 
     Raises:
         SystemExit: there are none.
     """
-    for file in sorted(folder.glob("*.safetensors")):
-        known = read_patients(patients_file(file))
-        if patient not in known and patient_key(patient) not in known:
-            return file
-    raise SystemExit(f"no weights in {folder} without the patient of a scan: train them (docs/models)")
+    file = weights_without(folder, {patient})
+    if file is None:
+        raise SystemExit(f"no weights in {folder} without the patient of a scan: train them (docs/models)")
+    return file
 
 
 def outliner_of(detector: Entry, weights: Callable[[Path], Path]) -> Outliner:
     """The outliner of a detector's chain, with other weights where it has any: `weights` chooses from the folder of its folds."""
     entry = find_entry(detector.outliner, "outliner")
     if entry.weights:
-        file = weights(ROOT / "models" / "folds" / entry.name)
-        entry = entry.model_copy(update={"folder": file.parent, "weights": file.name, "sha256": stored_digest(file)})
+        entry = with_weights(entry, weights(ROOT / "models" / "folds" / entry.name))
     outliner: Outliner = build_part(entry, choose_device("cpu"))
     return outliner
 
@@ -132,7 +129,7 @@ def score_scans(data: Path, entry: Entry, folder: Path) -> list[Scored]:
     lungs_part = build_part(find_entry(entry.lungs, "lungs"), device)
     scored = []
     for scan in load_scans(data):
-        file = weights_without(scan.patient, folder)
+        file = weights_for(scan.patient, folder)
         detector = NoduleNetDetector(entry, device, load_file(file))
         started = time.monotonic()
         lungs = lungs_part.segment(scan.volume)
@@ -151,7 +148,7 @@ def rule(complete: Sequence[Scored]) -> tuple[float, float]:
 def line_of(scored: Scored, entry: Entry, least: tuple[float, float]) -> Line:
     """Read a scan at an operating point, by the whole chain but the grader, and judge what it reports."""
     given = _Given(scored, least, Algorithm(entry.task, entry.name, "scan-out", "", "demonstration"))
-    outliner = outliner_of(entry, lambda folder: weights_without(scored.scan.patient, folder))
+    outliner = outliner_of(entry, lambda folder: weights_for(scored.scan.patient, folder))
     targets = targets_of(scored.scan)
     try:
         reading = read(scored.scan.volume, Chain(lungs=given, detector=given, outliner=outliner), ReadLimits())

@@ -12,9 +12,8 @@ from typing import Any, Final
 
 from config.catalogue import Entry, find_entry
 from inference.errors import InSample, ModelRefused, NoSuchData
-from inference.stored import stored_digest, weights_file
-from inference.training.crops import patient_key
-from inference.training.patients import patients_file, read_patients
+from inference.stored import weights_file, with_weights
+from inference.training.patients import patients_file, seen_among, weights_without
 from inference.training.plan import Plan, Progress, Trained
 
 COLUMN: Final = "fold"
@@ -73,11 +72,10 @@ def known_among(entry: Entry, patients: Iterable[str]) -> frozenset[str]:
     """
     if not entry.weights:
         return frozenset()
-    file = patients_file(weights_file(entry))
-    if entry.folder is not None and not file.exists():
+    file = weights_file(entry)
+    if entry.folder is not None and not patients_file(file).exists():
         return frozenset()
-    known = read_patients(file)
-    return frozenset(patient for patient in patients if patient in known or patient_key(patient) in known)
+    return seen_among(file, patients)
 
 
 def in_sample(request: Request, entries: Sequence[Entry], patients: Iterable[str]) -> int:
@@ -140,34 +138,19 @@ def fold_entry(
         assert trained.weights is not None
         file = trained.weights
         parameters = {**parameters, **trained.metrics.get("parameters", {})}
-    entry = base.model_copy(
-        update={
-            "folder": file.parent,
-            "weights": file.name,
-            "sha256": stored_digest(file),
-            "parameters": {n: tuple(v) if isinstance(v, list) else v for n, v in parameters.items()},
-        }
-    )
-    known = read_patients(patients_file(file))
-    leaked = [patient for patient in patients if patient in known or patient_key(patient) in known]
+    leaked = seen_among(file, patients)
     if leaked:
         raise InSample(
             f"{len(leaked)} patients of fold {fold} are among those of its weights", file.name, "train them again"
         )
-    return entry
+    return with_weights(base, file, parameters)
 
 
 def _committed(request: Request, base: Entry, fold: int, patients: frozenset[str]) -> Path | None:
     """The weights of this fold by their name, else any of this entry whose list holds none of the patients."""
-    places = (request.fold_weights / base.name, request.fold_weights)
-    for place in places:
-        if (place / f"{base.name}.{fold}.safetensors").is_file():
-            return place / f"{base.name}.{fold}.safetensors"
-    for file in sorted(places[0].glob("*.safetensors")):
-        known = read_patients(patients_file(file))
-        if not any(patient in known or patient_key(patient) in known for patient in patients):
-            return file
-    return None
+    own = request.fold_weights / base.name
+    named = (place / f"{base.name}.{fold}.safetensors" for place in (own, request.fold_weights))
+    return next((file for file in named if file.is_file()), None) or weights_without(own, patients)
 
 
 def _never_saw(base: Entry, patients: frozenset[str]) -> bool:

@@ -23,6 +23,7 @@ from inference.errors import NoSuchData
 from inference.findings import MaskCrop, Point
 from inference.lungs import RIGHT, Lungs
 from inference.reader import Outliner, Spot
+from inference.stored import with_weights
 from inference.training.crops import Crop, volume_of
 from inference.training.plan import Progress
 
@@ -177,15 +178,7 @@ class FoldsOutlining(OutlinerOutlining):
         open_to_all = {name: 0.0 for name in _JUDGEMENT if name in base.parameters}
         by_fold: dict[int, Outliner] = {}
         for file in sorted(folder.glob(f"{entry}.[0-9].safetensors")):
-            digest = hashlib.sha256(file.read_bytes()).hexdigest()
-            fold = base.model_copy(
-                update={
-                    "folder": folder,
-                    "weights": file.name,
-                    "sha256": digest,
-                    "parameters": {**outline, **open_to_all},
-                }
-            )
+            fold = with_weights(base, file, {**outline, **open_to_all})
             by_fold[int(file.name.split(".")[-2])] = build_part(fold, choose_device("cpu"))
         if not by_fold:
             raise NoSuchData(f"no weights {entry}.<fold>.safetensors", str(folder), "train the outliner's folds first")

@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from inference.errors import ModelRefused
+from inference.training.crops import patient_key
 
 
 @dataclass(frozen=True)
@@ -59,3 +60,15 @@ def read_patients(file: Path) -> KnownPatients:
             file.name,
             "train again, which writes it",
         ) from error
+
+
+def seen_among(weights: Path, patients: Iterable[str]) -> frozenset[str]:
+    """Those of the patients that weights were trained on, however their ids are written (`patient_key`). Raises ModelRefused."""
+    known = read_patients(patients_file(weights))
+    return frozenset(patient for patient in patients if patient in known or patient_key(patient) in known)
+
+
+def weights_without(folder: Path, patients: Iterable[str]) -> Path | None:
+    """The first weights of a folder, by name, that saw none of the patients; None where there are none. Raises ModelRefused."""
+    everyone = frozenset(patients)
+    return next((file for file in sorted(folder.glob("*.safetensors")) if not seen_among(file, everyone)), None)

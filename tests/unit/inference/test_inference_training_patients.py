@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from inference.errors import ModelRefused
-from inference.training.patients import patients_file, read_patients, write_patients
+from inference.training.patients import patients_file, read_patients, weights_without, write_patients
 
 
 def test_a_patient_is_known_again_and_no_other(tmp_path: Path) -> None:
@@ -43,3 +43,16 @@ def test_a_list_that_cannot_be_read_is_refused(tmp_path: Path, content: str | No
         file.write_text(content)
     with pytest.raises(ModelRefused):
         read_patients(file)
+
+
+def test_weights_that_saw_none_of_the_patients_are_found_however_ids_are_written(tmp_path: Path) -> None:
+    for name, patients in (("a", ["P-1", "P-2"]), ("b", ["P-1"]), ("c", ["P-3"])):
+        (tmp_path / f"{name}.safetensors").touch()
+        write_patients(tmp_path / f"{name}.patients.json", patients)
+    assert weights_without(tmp_path, {" p-2"}) == tmp_path / "b.safetensors"
+    assert weights_without(tmp_path, {"P-1"}) == tmp_path / "c.safetensors"
+    assert weights_without(tmp_path, {"P-1", "p-3"}) is None
+    assert weights_without(tmp_path / "nowhere", {"P-1"}) is None
+    (tmp_path / "b.patients.json").unlink()
+    with pytest.raises(ModelRefused):  # nobody knows whom these saw
+        weights_without(tmp_path, {"P-2"})
