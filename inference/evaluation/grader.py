@@ -13,7 +13,6 @@ import numpy as np
 from config.catalogue import Entry
 from inference.chain import build_part
 from inference.device import choose_device
-from inference.errors import NoSuchData
 from inference.evaluation.grader_pages import body_of
 from inference.evaluation.grading import Graded, grading_metrics
 from inference.evaluation.report import Written, write
@@ -23,11 +22,10 @@ from inference.grade import texture_of
 from inference.lungs import RIGHT, Lungs
 from inference.measure import measure_nodule, sphere_diameter_mm
 from inference.reader import Grader
-from inference.stored import weights_file
 from inference.training.crops import Crop, load_native, volume_of
 from inference.training.grader import CrossFitted, cross_fit
 from inference.training.grader_nets import FILE, hash_of, read_scores, with_mean
-from inference.training.own_outlines import Outlined, ShippedOutlining, outline_crops
+from inference.training.own_outlines import FoldsOutlining, Outlined, Outlining, ShippedOutlining, outline_crops
 from inference.training.plan import Plan, Progress
 
 READERS_14: Final = "14 features of the readers' masks"
@@ -47,7 +45,7 @@ def evaluate(request: Request, say: Progress) -> Written:
     chain = request.entries()
     seen = 0
     if request.folds:
-        rows = _cross_fit(request, chain["outliner"], crops, say)
+        rows = cross_fit(_plan(request), say, _outlining(request, chain["outliner"], crops, say))
         networks = _networks(request)
         cases = [_crossed(row, by_key[row.key], networks) for row in rows]
         figures = grading_metrics(cases, None)
@@ -57,7 +55,7 @@ def evaluate(request: Request, say: Progress) -> Written:
         used = [chain["outliner"], chain["grader"]]
         seen = in_sample(request, used, {crop.patient for crop in crops})
         grader: Grader = build_part(chain["grader"], choose_device(request.device))
-        outlined = outline_crops(crops, ShippedOutlining(request.detector), request.output / "outlines", POINT, say)
+        outlined = outline_crops(crops, ShippedOutlining(chain["outliner"]), request.output / "outlines", POINT, say)
         threshold = getattr(grader, "thresholds", {}).get("malignancy")
         cases = [_graded(crop, outlined[crop.key], grader, threshold) for crop in crops]
         figures = grading_metrics(cases, threshold)
@@ -66,27 +64,24 @@ def evaluate(request: Request, say: Progress) -> Written:
     return write(request, figures, entries, seen, stamp, lambda: body_of(figures, cases, by_key, stamp))
 
 
-def _cross_fit(request: Request, outliner: Entry, crops: Sequence[Crop], say: Progress) -> Sequence[CrossFitted]:
-    """The training's cross-fit; an outliner that has learned outlines each fold with weights that never saw it."""
-    recipe = {"detector": request.detector}
-    if outliner.weights:
-        folders = set()
-        for fold in sorted({crop.fold for crop in crops}):
-            members = {crop.patient for crop in crops if crop.fold == fold}
-            folders.add(weights_file(fold_entry(request, outliner, fold, members, say)).parent)
-        if len(folders) != 1:
-            raise NoSuchData("weights of folds lie in several folders", outliner.name, "put them into one")
-        recipe |= {"outliner": outliner.name, "outliner_folds": str(folders.pop())}
-    plan = Plan(
+def _outlining(request: Request, outliner: Entry, crops: Sequence[Crop], say: Progress) -> Outlining:
+    """An outliner that has learned outlines each fold with weights that never saw it."""
+    if not outliner.weights:
+        return ShippedOutlining(outliner)
+    members = {fold: {crop.patient for crop in crops if crop.fold == fold} for fold in {crop.fold for crop in crops}}
+    return FoldsOutlining({fold: fold_entry(request, outliner, fold, members[fold], say) for fold in sorted(members)})
+
+
+def _plan(request: Request) -> Plan:
+    """The training's cross-fit."""
+    return Plan(
         task="grader",
         data=request.data,
         output=request.output / "folds" / "grader",
         minutes_max=None,
         seed=request.seed,
         folds=request.folds,
-        recipe=recipe,
     )
-    return cross_fit(plan, say)
 
 
 def _groups(crop: Crop) -> Mapping[str, str]:

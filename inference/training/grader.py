@@ -15,12 +15,13 @@ from typing import Any, Final
 import numpy as np
 from safetensors.numpy import save_file
 
+from config.catalogue import find_entry
 from inference.scoring import TARGETS, Score, to_arrays
-from inference.training.crops import load_native, patient_key
+from inference.training.crops import Crop, load_native, patient_key
 from inference.training.grader_kept import chosen
 from inference.training.grader_models import CANDIDATES, Candidate, Chosen, Flags, linear, texture_thresholds
 from inference.training.grader_table import MALIGNANT, Measured, labels_of, measure_crops
-from inference.training.own_outlines import FoldsOutlining, OutlinerOutlining, ShippedOutlining
+from inference.training.own_outlines import FoldsOutlining, Outlining, ShippedOutlining, fold_entries
 from inference.training.patients import patients_file, write_patients
 from inference.training.plan import Plan, Progress, Trained
 
@@ -107,10 +108,14 @@ def _train(plan: Plan, tell: Progress) -> Trained:
     return Trained(finished=True, weights=weights, card=None, metrics=metrics)
 
 
-def cross_fit(plan: Plan, say: Progress) -> Sequence[CrossFitted]:
+def cross_fit(plan: Plan, say: Progress, outlining: Outlining | None = None) -> Sequence[CrossFitted]:
     """Every nodule graded without its patient: choice of models and features, fit, calibration and thresholds of each fold
-    are made from the others."""
-    measured = _measured(plan, say)
+    are made from the others.
+
+    Args:
+        outlining: who outlines the crops, in place of whom the plan's recipe names.
+    """
+    measured = _measured(plan, say, outlining)
     folds, diameters = measured.folds, measured.diameters_mm
     rows: list[CrossFitted] = []
     for fold in sorted(set(folds)):
@@ -157,20 +162,22 @@ def aucs_by_point(rows: Sequence[CrossFitted]) -> Sequence[float]:
     return [round(float(roc_auc_score(positive, scores)), 4) for scores in zip(*said, strict=True)]
 
 
-def _measured(plan: Plan, say: Progress) -> Measured:
+def _measured(plan: Plan, say: Progress, outlining: Outlining | None = None) -> Measured:
     plan.output.mkdir(parents=True, exist_ok=True)
     held_out = {patient_key(patient) for patient in plan.held_out}
     crops = load_native(plan.data, held_out)
-    return measure_crops(crops, outlining_of(plan), plan.output, say)
+    return measure_crops(crops, outlining or outlining_of(plan, crops), plan.output, say)
 
 
-def outlining_of(plan: Plan) -> OutlinerOutlining:
-    """Who outlines: the outliner of the recipe's `detector`, or, with `outliner` and `outliner_folds` (a folder), the weights of
-    each fold."""
-    folds = plan.recipe.get("outliner_folds")
-    if folds:
-        return FoldsOutlining(str(plan.recipe["outliner"]), Path(str(folds)))
-    return ShippedOutlining(str(plan.recipe.get("detector", "hessian-dot")))
+def outlining_of(plan: Plan, crops: Sequence[Crop]) -> Outlining:
+    """Who outlines the crops: the outliner of the recipe's `detector`, or, with `outliner` and `outliner_folds` (a folder), the
+    weights of each fold. Raises NoSuchData: a fold of the crops has none."""
+    folder = plan.recipe.get("outliner_folds")
+    if folder:
+        entry = find_entry(str(plan.recipe["outliner"]), "outliner")
+        return FoldsOutlining(fold_entries(entry, Path(str(folder)), (crop.fold for crop in crops)))
+    detector = find_entry(str(plan.recipe.get("detector", "hessian-dot")), "detector")
+    return ShippedOutlining(find_entry(detector.outliner, "outliner"))
 
 
 def _fit(measured: Measured, used: Flags, plan: Plan, say: Progress) -> Mapping[str, Chosen]:

@@ -244,7 +244,7 @@ def train(plan: Plan, say: Progress) -> Trained:
     labels = labels_of(crops, "malignancy")
     crops = [crop for crop, label in zip(crops, labels, strict=True) if np.isfinite(label)]
     positive = labels[np.isfinite(labels)] > 0
-    outlined = outline_crops(crops, outlining_of(plan), plan.output / "outlines", 0, say)
+    outlined = outline_crops(crops, outlining_of(plan, crops), plan.output / "outlines", 0, say)
     cubes = np.stack([cube(crop, outlined[crop.key], recipe.side) for crop in crops])
     folds = np.array([crop.fold for crop in crops])
     file = plan.output / FILE

@@ -15,7 +15,7 @@ import numpy as np
 import numpy.typing as npt
 import scipy.ndimage as ndi
 
-from config.catalogue import find_entry, parameters_digest
+from config.catalogue import Entry, parameters_digest
 from inference.chain import build_part
 from inference.detect import DotFilter
 from inference.device import choose_device
@@ -149,40 +149,53 @@ class OutlinerOutlining:
         near = [s for s in spots if np.linalg.norm((s.centre - at) * spacing) <= max(_NEAR_MM, s.scale_mm / 2)]
         strongest = max(near, key=lambda s: s.response, default=None)
         spot = Spot(prompt, strongest.response, strongest.scale_mm) if strongest else Spot(prompt, 0.0, _SIZE_MM_USUAL)
-        outliner = self._by_fold[crop.fold if crop.fold in self._by_fold else _ANY_FOLD]
+        outliner = self._by_fold.get(crop.fold, self._by_fold.get(_ANY_FOLD))
+        if outliner is None:
+            names = {each.algorithm.name for each in self._by_fold.values()}
+            raise NoSuchData(f"no outliner for fold {crop.fold}", ", ".join(names), "give one for each fold")
         return outliner.outline(volume, lungs, [spot], _silent)[0]
 
 
 class ShippedOutlining(OutlinerOutlining):
-    """The outliner of a detector's catalogue entry. Only for one that learned nothing from the crops."""
+    """One outliner for all crops. Only for one that learned nothing from them."""
 
-    def __init__(self, detector: str) -> None:
-        entry = find_entry(find_entry(detector, "detector").outliner, "outliner")
+    def __init__(self, entry: Entry) -> None:
         super().__init__({_ANY_FOLD: build_part(entry, choose_device("cpu"))}, parameters_digest(entry.parameters))
 
 
 class FoldsOutlining(OutlinerOutlining):
-    """An outliner that learned from the crops: each crop by the weights of its own fold, `<entry>.<fold>.safetensors` in a
-    folder, which never saw its patient. Nothing is turned away as too unlikely: all crops are nodules, and that judgement
-    belongs to the detection.
+    """An outliner that learned from the crops: each crop by the entry of its own fold, whose weights never saw its patient.
+    Nothing is turned away as too unlikely: all crops are nodules, and that judgement belongs to the detection.
 
     Args:
-        entry: of the catalogue, whose parameters the weights are used with.
-    Raises:
-        NoSuchData: the folder holds no weights of this name.
+        entries: by fold.
     """
 
-    def __init__(self, entry: str, folder: Path) -> None:
-        base = find_entry(entry, "outliner")
-        outline = {name: value for name, value in base.parameters.items() if name not in _JUDGEMENT}
-        open_to_all = {name: 0.0 for name in _JUDGEMENT if name in base.parameters}
+    def __init__(self, entries: Mapping[int, Entry]) -> None:
         by_fold: dict[int, Outliner] = {}
-        for file in sorted(folder.glob(f"{entry}.[0-9].safetensors")):
-            fold = with_weights(base, file, {**outline, **open_to_all})
-            by_fold[int(file.name.split(".")[-2])] = build_part(fold, choose_device("cpu"))
-        if not by_fold:
-            raise NoSuchData(f"no weights {entry}.<fold>.safetensors", str(folder), "train the outliner's folds first")
-        super().__init__(by_fold, parameters_digest(outline))
+        digests: list[str] = []
+        for fold, entry in sorted(entries.items()):
+            outline = {name: value for name, value in entry.parameters.items() if name not in _JUDGEMENT}
+            open_to_all = {name: 0.0 for name in _JUDGEMENT if name in entry.parameters}
+            lenient = entry.model_copy(update={"parameters": {**outline, **open_to_all}})
+            by_fold[fold] = build_part(lenient, choose_device("cpu"))
+            digests.append(parameters_digest(outline))
+        super().__init__(by_fold, digests[0] if len(set(digests)) == 1 else "".join(digests))
+
+
+def fold_entries(entry: Entry, folder: Path, folds: Iterable[int]) -> Mapping[int, Entry]:
+    """An entry with the weights of each fold, `<entry>.<fold>.safetensors` in a folder.
+
+    Raises:
+        NoSuchData: a fold has none.
+    """
+    found: dict[int, Entry] = {}
+    for fold in sorted(set(folds)):
+        file = folder / f"{entry.name}.{fold}.safetensors"
+        if not file.is_file():
+            raise NoSuchData(f"no weights {file.name} for fold {fold}", str(folder), "train the outliner's folds first")
+        found[fold] = with_weights(entry, file)
+    return found
 
 
 def _together(texts: Iterable[str]) -> str:

@@ -17,10 +17,12 @@ from safetensors.torch import save_file
 import dicom_node
 from config.catalogue import Entry
 from inference.errors import InSample, ModelRefused, NoSuchData
-from inference.evaluation import detector, outliner
+from inference.evaluation import detector, grader, outliner
 from inference.evaluation.request import Request, fold_entry, in_sample
 from inference.outline_body import Use
 from inference.phantom import NoduleWish
+from inference.training import grader as training
+from inference.training.grader_models import linear
 from inference.training.outliner import Recipe
 from inference.training.patients import patients_file, write_patients
 from tests.installed import put_model
@@ -183,6 +185,25 @@ def test_a_series_is_read_as_a_node_reads_it_and_its_nodules_are_found(tmp_path:
     assert min(outline["dice"] for outline in found["outlines"]) > 0.5
     text = alone(written.report)
     assert "Q-1" not in text
+
+
+def test_a_grader_is_measured_on_the_outlines_of_an_outliner_that_the_site_installed(
+    data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Shipped and cross-fit; nobody's fold has weights of its own, for the installed ones saw none of the patients."""
+    monkeypatch.setattr(training, "CANDIDATES", (linear("two", ("diameter", "hu_median"), 0.3),))
+    models = tmp_path / "models"
+    outlines = put_model(models, "site-outlines", "outline-seeded")
+    put_model(models, "site", "hessian-dot", outliner=outlines.name, grader="grade-features")
+    assert outlines.folder is not None
+    write_patients(patients_file(outlines.folder / outlines.weights), ["Q-1"])
+    for folds in ("", "fold"):
+        asked = {"detector": "site", "models": models, "folds": folds, "fold_weights": tmp_path / "nowhere"}
+        grader.evaluate(request(data, tmp_path / "out", task="grader", **asked), said)
+        found = metrics_in(tmp_path / "out")
+        assert found["mode"] == ("cross_fit" if folds else "shipped")
+        assert found["malignancy"]["n"] > 15
+        assert [each["name"] for each in found["entries"]] == ["site-outlines", "grade-features"]
 
 
 # ---------------------------------------------------------------- the commands

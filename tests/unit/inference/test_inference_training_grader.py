@@ -30,7 +30,14 @@ from inference.training.grader_models import (
     platt,
     texture_thresholds,
 )
-from inference.training.own_outlines import PROMPT_MM_MAX, FoldsOutlining, ShippedOutlining, outline_crops, prompt_of
+from inference.training.own_outlines import (
+    PROMPT_MM_MAX,
+    FoldsOutlining,
+    ShippedOutlining,
+    fold_entries,
+    outline_crops,
+    prompt_of,
+)
 from inference.training.patients import patients_file, read_patients
 from inference.training.plan import Plan, Trained
 from inference.volume import Volume
@@ -177,7 +184,7 @@ def test_an_own_outline_owes_nothing_to_where_the_crop_ends(run: Run, tmp_path: 
     shorter = dataclasses.replace(
         crop, key="shorter", hu=crop.hu[1:-1], mask=crop.mask[1:-1], readers=crop.readers[1:-1]
     )
-    outlining = ShippedOutlining("hessian-dot")
+    outlining = ShippedOutlining(find_entry("outline-seeded", "outliner"))
     whole = outline_crops([crop], outlining, tmp_path, 0, lambda line: None)[crop.key]
     assert whole.own is not None
     assert whole.dice > 0.6
@@ -255,16 +262,22 @@ class _Marks:
         return [MaskCrop((0, 0, 0), np.ones((1, 1, self._count), bool)) for _ in spots]
 
 
-def test_each_crop_is_outlined_by_weights_that_never_saw_its_fold(
-    run: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    entry = find_entry("outline-unet", "outliner")
+@pytest.fixture
+def folds(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A folder of weights for five folds; what they are loaded into marks as many voxels as the fold's number and one."""
     for fold in range(5):
         (tmp_path / f"outline-unet.{fold}.safetensors").write_bytes(bytes([fold]))
+    monkeypatch.setattr(_Marks, "made", [])
     monkeypatch.setattr(own_outlines, "build_part", lambda entry, device: _Marks(entry))
-    outlining = FoldsOutlining("outline-unet", tmp_path)
+    return tmp_path
+
+
+def test_each_crop_is_outlined_by_weights_that_never_saw_its_fold(run: Run, folds: Path) -> None:
+    entry = find_entry("outline-unet", "outliner")
+    entries = fold_entries(entry, folds, range(5))
+    outlining = FoldsOutlining(entries)
     crops = load_native(run.data)[:12]
-    outlined = outline_crops(crops, outlining, tmp_path / "kept", 0, lambda line: None)
+    outlined = outline_crops(crops, outlining, folds / "kept", 0, lambda line: None)
     assert len({crop.fold for crop in crops}) > 2
     for crop in crops:
         own = outlined[crop.key].own
@@ -272,8 +285,33 @@ def test_each_crop_is_outlined_by_weights_that_never_saw_its_fold(
         assert own.voxels.sum() == crop.fold + 1
     assert [made.parameters["threshold"] for made in _Marks.made] == [entry.parameters["threshold"]] * 5
     assert all(made.parameters.get("peak_min", 0) == 0 for made in _Marks.made)  # a crop is a nodule
-    other = entry.model_copy(update={"parameters": {**entry.parameters, "threshold": 0.4}})
-    monkeypatch.setattr(own_outlines, "find_entry", lambda *names: other)
-    assert FoldsOutlining("outline-unet", tmp_path).stamp != outlining.stamp  # nothing stale is ever used
-    with pytest.raises(NoSuchData, match="outline-unet"):
-        FoldsOutlining("outline-unet", tmp_path / "kept")
+    with pytest.raises(NoSuchData, match="fold 1"):
+        outline_crops(crops, FoldsOutlining({0: entries[0]}), folds / "kept", 0, lambda line: None)
+
+
+def test_kept_outlines_are_of_the_same_weights_with_the_same_parameters_in_every_fold(folds: Path) -> None:
+    entries = fold_entries(find_entry("outline-unet", "outliner"), folds, range(5))
+    stamp = FoldsOutlining(entries).stamp
+    assert FoldsOutlining(dict(reversed(entries.items()))).stamp == stamp
+
+    def changed(*which: int, **parameters: float) -> str:
+        others = {f: entries[f].model_copy(update={"parameters": entries[f].parameters | parameters}) for f in which}
+        return FoldsOutlining({**entries, **others}).stamp
+
+    assert changed(0, 1, 2, 3, 4, peak_min=0.9) == stamp  # whether it is a nodule is not asked here
+    lower = [changed(0, threshold=0.4), changed(1, threshold=0.4), changed(0, 1, 2, 3, 4, threshold=0.4)]
+    (folds / "outline-unet.2.safetensors").write_bytes(b"others")
+    other = FoldsOutlining(fold_entries(find_entry("outline-unet", "outliner"), folds, range(5))).stamp
+    assert len({stamp, other, *lower}) == 5
+
+
+def test_a_fold_without_weights_is_told_before_anything_is_outlined(run: Run, folds: Path) -> None:
+    recipe = {"outliner": "outline-unet", "outliner_folds": str(folds)}
+    plan = Plan("grader", run.data, folds / "out", None, seed=3, folds="fold", recipe=recipe)
+    crops = load_native(run.data)
+    assert grader.outlining_of(plan, crops).mask(crops[0], crops[0].hu, (4, 20, 20)) is not None
+    (folds / "outline-unet.3.safetensors").unlink()
+    with pytest.raises(NoSuchData, match="fold 3") as raised:
+        train(plan, lambda line: None)
+    assert str(folds) in str(raised.value)
+    assert not (folds / "out" / "outlines").exists()
