@@ -6,7 +6,7 @@ Cross-fit: choice of model, fit, calibration and thresholds of each fold are mad
 
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
-from typing import Final
+from typing import Any, Final
 
 import numpy as np
 
@@ -98,7 +98,7 @@ def _networks(request: Request) -> Mapping[str, Mapping[str, float]]:
     return with_mean({f"{name}, {_made(one['made'])}": one["scores"] for name, one in said.items()})
 
 
-def _made(how: Mapping[str, int]) -> str:
+def _made(how: Mapping[str, Any]) -> str:
     return f"{how['steps']} steps of {how['batch']}"
 
 

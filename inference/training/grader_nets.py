@@ -167,7 +167,8 @@ def train_fold(
     say: Progress,
     ends: float | None = None,
 ) -> nn.Module | None:
-    """A network trained on all of these cubes; None when the time is over before it was done (the checkpoint goes on).
+    """A network trained on all of these cubes; None when the time is over before it was done. It goes on from its checkpoint,
+    unless that was made from anything else.
 
     Args:
         cubes: (n, side, side, side).
@@ -178,9 +179,11 @@ def train_fold(
     network = NETWORKS[name]()
     optimiser = torch.optim.AdamW(network.parameters(), lr=recipe.rate, weight_decay=recipe.weight_decay)
     schedule = torch.optim.lr_scheduler.CosineAnnealingLR(optimiser, steps)
-    first = 0
-    if checkpoint.exists():
-        kept: dict[str, Any] = torch.load(checkpoint, weights_only=True)
+    first, digest = 0, _digest(name, recipe, seed, cubes, positive)
+    kept: dict[str, Any] = torch.load(checkpoint, weights_only=True) if checkpoint.exists() else {}
+    if kept and kept.get("digest") != digest:
+        say(f"{checkpoint.stem}: the checkpoint is of another recipe, seed or data; it starts anew")
+    elif kept:
         network.load_state_dict(kept["network"])
         optimiser.load_state_dict(kept["optimiser"])
         schedule.load_state_dict(kept["schedule"])
@@ -197,7 +200,7 @@ def train_fold(
         over = ends is not None and time.monotonic() > ends
         if (step + 1) % recipe.checkpoint_steps == 0 or over or step + 1 == steps:
             say(f"{checkpoint.stem}: step {step + 1} of {steps}, loss {float(loss.detach()):.3f}")
-            _save(network, optimiser, schedule, step + 1, checkpoint)
+            _save(network, optimiser, schedule, {"step": step + 1, "digest": digest}, checkpoint)
         if over and step + 1 < steps:
             return None
     return network.eval()
@@ -218,10 +221,20 @@ def _batch(
     return torch.from_numpy(np.stack(values)[:, None]), torch.from_numpy(positive[rows].astype(np.float32))
 
 
-def _save(network: nn.Module, optimiser: Any, schedule: Any, step: int, file: Path) -> None:
+def _digest(name: str, recipe: Recipe, seed: int, *arrays: npt.NDArray[Any]) -> str:
+    """Of all that a network is made from; how often a checkpoint is written changes nothing."""
+    how = (name, recipe.steps_of(name), recipe.batch, recipe.rate, recipe.weight_decay, seed)
+    digest = hashlib.sha256(json.dumps(how).encode())
+    for array in arrays:
+        digest.update(f"{array.shape} {array.dtype.str}".encode())
+        digest.update(array.tobytes())
+    return digest.hexdigest()
+
+
+def _save(network: nn.Module, optimiser: Any, schedule: Any, facts: Mapping[str, Any], file: Path) -> None:
     beside = file.with_name(f".{file.name}")
     state = {"network": network.state_dict(), "optimiser": optimiser.state_dict(), "schedule": schedule.state_dict()}
-    torch.save({**state, "step": step}, beside)
+    torch.save({**state, **facts}, beside)
     beside.replace(file)
 
 
@@ -250,8 +263,10 @@ def train(plan: Plan, say: Progress) -> Trained:
     file = plan.output / FILE
     said = read_scores(file)
     for name in recipe.networks:
-        made = {"steps": recipe.steps_of(name), "batch": recipe.batch, "side_mm": recipe.side}
-        if said.get(name, {}).get("made", made) != made:
+        digest = _digest(name, recipe, plan.seed, cubes, positive, folds)
+        made = {"steps": recipe.steps_of(name), "batch": recipe.batch, "side_mm": recipe.side, "digest": digest}
+        if name in said and said[name]["made"] != made:
+            say(f"{name}: the scores that are there are of another recipe, seed or data; they are made anew")
             del said[name]
         for fold in sorted(set(folds.tolist())) if plan.fold is None else [plan.fold]:
             out = np.flatnonzero(folds == fold).tolist()

@@ -1,5 +1,6 @@
 """Networks that stand beside the shipped grader, and where they look."""
 
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -84,6 +85,32 @@ def test_a_network_learns_and_an_interrupted_training_ends_as_a_whole_one(small:
     assert scores_of(again, values) == pytest.approx(scores, abs=1e-5)
 
 
+@pytest.mark.parametrize("changed", ["nothing", "rate", "seed", "cubes", "labels", "older"])
+def test_a_training_goes_on_from_a_checkpoint_of_the_same_recipe_and_data_alone(
+    small: None, tmp_path: Path, changed: str
+) -> None:
+    values, positive = cubes()
+    recipe, seed, checkpoint, lines = SMALL, 1, tmp_path / "small-0.pt", []
+    train_fold("small", values, positive, replace(SMALL, checkpoint_steps=5), seed, checkpoint, lines.append, ends=0.0)
+    if changed == "rate":
+        recipe = replace(SMALL, rate=2e-2)
+    if changed == "seed":
+        seed = 2
+    if changed == "cubes":
+        values = values + np.float32(1e-3)
+    if changed == "labels":
+        positive = np.roll(positive, 1)
+    if changed == "older":
+        kept = torch.load(checkpoint, weights_only=True)
+        torch.save({name: value for name, value in kept.items() if name != "digest"}, checkpoint)
+    again = train_fold("small", values, positive, recipe, seed, checkpoint, lines.append)
+    fresh = train_fold("small", values, positive, recipe, seed, tmp_path / "fresh.pt", lambda line: None)
+    assert again is not None
+    assert fresh is not None
+    assert scores_of(again, values) == pytest.approx(scores_of(fresh, values), abs=1e-5)
+    assert any("starts anew" in line for line in lines) == (changed != "nothing")
+
+
 def test_each_nodule_is_scored_by_a_network_of_other_folds_and_no_name_is_written(
     small: None, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -102,7 +129,11 @@ def test_each_nodule_is_scored_by_a_network_of_other_folds_and_no_name_is_writte
     said = read_scores(plan.output / FILE)["small"]
     rated = [key for key, crop in crops.items() if crop.ratings["malignancy"] != 3]
     assert set(said["scores"]) == {hash_of(key) for key in rated}
-    assert said["made"] == {"steps": 1, "batch": 16, "side_mm": 8}
+    assert {name: said["made"][name] for name in ("steps", "batch", "side_mm")} == {
+        "steps": 1,
+        "batch": 16,
+        "side_mm": 8,
+    }
     folds = sorted({crops[key].fold for key in rated})
     assert len(seen) == len(folds)
     assert not set.intersection(*seen)  # no cube is in the training of every fold
@@ -112,6 +143,14 @@ def test_each_nodule_is_scored_by_a_network_of_other_folds_and_no_name_is_writte
     assert not any(crop.patient in text or key in text for key, crop in crops.items())
     grader_nets.train(plan, lambda line: None)
     assert len(seen) == len(folds)  # what is there is not made again
+    lines: list[str] = []
+    other = Plan("grader", tmp_path, plan.output, None, seed=1, recipe={**recipe, "rate": 1e-4})
+    grader_nets.train(other, lines.append)
+    assert len(seen) == 2 * len(folds)
+    assert "made anew" in lines[-1]
+    write_nodules(tmp_path / "others", patients=15, seed=6)
+    grader_nets.train(Plan("grader", tmp_path / "others", plan.output, None, seed=1, recipe=recipe), lines.append)
+    assert len(seen) == 3 * len(folds)
 
 
 def test_the_mean_is_of_nodules_that_both_have_graded() -> None:
