@@ -163,3 +163,17 @@ def test_the_bases_of_the_lungs_in_a_scan_of_the_belly_are_not_for_us(
         judge_wholeness(lungs, may_wait=False)
     with pytest.raises(LungsMayComplete):
         judge_wholeness(lungs, may_wait=True)
+
+
+def test_thin_slices_make_the_same_lungs_as_usual_ones() -> None:
+    """140 mm in slices of 0.8 and of 1.25 mm."""
+    thin = chest(shape=(176, 112, 160), spacing_mm=(0.8, 1.5, 1.5))
+    usual = chest(shape=(113, 112, 160), spacing_mm=(1.25, 1.5, 1.5))
+    of_thin, of_usual = lungs_of(thin), lungs_of(usual)
+    nearest = np.rint(np.arange(113) * 1.25 / 0.8).astype(int)
+    for side in (RIGHT, LEFT):
+        one, other = of_thin.labels[nearest] == side, of_usual.labels == side
+        assert 2 * np.count_nonzero(one & other) > 0.97 * (np.count_nonzero(one) + np.count_nonzero(other))
+    assert of_thin.volume_ml == pytest.approx(of_usual.volume_ml, rel=0.02)
+    assert of_thin.stack_mm == pytest.approx(of_usual.stack_mm, abs=5)
+    assert judge_wholeness(of_thin, may_wait=True) is None
