@@ -37,8 +37,8 @@ _COARSE_MM: Final = 3.2  # sides and closing need no finer grid
 _OUTSIDE_HU: Final = -940.0  # the air around the patient is darker on average, lungs are not
 _LUNG_HU: Final = (-950.0, -500.0)  # bowel gas and trapped air have little between, also at their rims
 _LUNG_SHARE_MIN: Final = 0.35
-_VESSELS_MIN: Final = 3.5  # cut vessels on 100 cm2 of lung; eleven series had 4 to 12, foam of the table at most 2.7
-_VESSEL_CELLS_MAX: Final = 40
+_TISSUE_HU_MIN: Final = -300.0  # fat, too; noise of sharp kernels moves the cells' means by a fifth of what is between
+_ENCLOSED_MIN: Final = 0.5
 _AIRWAYS_ML_MAX: Final = 100.0  # a tree that is larger has leaked into the lung
 _AIRWAY_LADDER_HU: Final = (-950.0, -930.0, -910.0, -890.0, -860.0, -830.0, -800.0, -750.0)
 _AXIAL_MIN: Final = 0.8  # of the patient's left that lies in the slices' plane
@@ -122,8 +122,8 @@ class AirLungs:
         cells, cell_mm, factors = _cells(volume)
         air = ndi.gaussian_filter(cells, (0.5, 0.6, 0.6))
         edge = _field_edge(volume, cells.shape, factors)
-        inside, touching = _inside_air(air, edge, self._air_hu_max)
-        lung = self._large_lungs(air, inside, touching, cell_mm)
+        inside = _inside_air(air, edge, self._air_hu_max)
+        lung = self._large_lungs(air, inside, cell_mm)
         headwards = 1 if volume.affine[2, 0] >= 0 else -1
         airways = _airways(air, inside, lung, cell_mm, headwards)
         lung = ndi.binary_opening(lung & ~ndi.binary_dilation(airways))
@@ -144,20 +144,22 @@ class AirLungs:
             stack_mm=(float(np.count_nonzero(cm2) * cell_mm[0]), float(len(cm2) * cell_mm[0])),
         )
 
-    def _large_lungs(self, air: npt.NDArray[np.float32], inside: Mask, touching: Mask, cell_mm: Spacing) -> Mask:
-        """The bodies of air that are large enough and have the HU of lung."""
+    def _large_lungs(self, air: npt.NDArray[np.float32], inside: Mask, cell_mm: Spacing) -> Mask:
+        """The bodies of air that are large enough, have the HU of lung and lie within the patient."""
         bodies, count = ndi.label(inside)
         ml = np.bincount(bodies.ravel(), minlength=count + 1) * (np.prod(cell_mm) / 1000)
         ml[0] = 0.0
+        enclosed = _enclosed(air, cell_mm)
         kept = np.zeros(count + 1, bool)
         for body in np.flatnonzero(ml >= self._lung_ml_min):
             here = bodies == body
             hu = air[here]
             lung_like = np.mean((hu > _LUNG_HU[0]) & (hu < _LUNG_HU[1])) >= _LUNG_SHARE_MIN
-            at_edge = np.mean(touching[here]) >= 0.5
-            kept[body] = lung_like and not (at_edge and _vessels(here, cell_mm) < _VESSELS_MIN)
+            kept[body] = lung_like and np.mean(enclosed[here]) >= _ENCLOSED_MIN
         if not kept.any():
-            raise NoLung(f"no body of air of {self._lung_ml_min:.0f} ml or more has the density of lung")
+            raise NoLung(
+                f"no body of air of {self._lung_ml_min:.0f} ml or more within the patient has the density of lung"
+            )
         return kept[bodies]
 
 
@@ -216,27 +218,35 @@ def _field_edge(volume: Volume, shape: tuple[int, ...], factors: tuple[int, int,
     return frame | ndi.binary_dilation(touch[parts], _IN_PLANE, iterations=2)
 
 
-def _inside_air(air: npt.NDArray[np.float32], edge: Mask, air_hu_max: float) -> tuple[Mask, Mask]:
-    """Air inside the patient, and which of it touches the field's edge in its slice.
+def _inside_air(air: npt.NDArray[np.float32], edge: Mask, air_hu_max: float) -> Mask:
+    """Air that is not the air around the patient.
 
-    What touches the edge and is as dark as room air at its core, or has no core (a rim of skin), is outside. What is
-    left of the touching may be lung that the field of view cuts, or foam of the table; `_large_lungs` tells them apart.
+    What touches the field's edge in its slice and is as dark as room air at its core, or has no core (a rim of skin), is
+    outside. What is left of the touching may be lung that the field of view cuts, or foam of the table; `_enclosed` tells them apart.
     """
     dark = (air < air_hu_max) & ~edge
     parts, touch = _touching(dark, ndi.binary_dilation(edge, _IN_PLANE))
     core = ndi.binary_erosion(dark, _IN_PLANE, iterations=3) & touch[parts]
     count = np.bincount(parts[core], minlength=len(touch))
     total = np.bincount(parts[core], weights=air[core], minlength=len(touch))
-    lung_like = touch & (count > 0) & (total > _OUTSIDE_HU * count)
-    return dark & ~(touch & ~lung_like)[parts], lung_like[parts]
+    outside = touch & ~((count > 0) & (total > _OUTSIDE_HU * count))
+    inside: Mask = dark & ~outside[parts]
+    return inside
 
 
-def _vessels(body: Mask, cell_mm: Spacing) -> float:
-    """Small bright spots inside a body, per 100 cm2 of its slices: lungs that the field cuts have vessels, foam has none."""
-    filled = ndi.binary_closing(body, _IN_PLANE, iterations=3)
-    spots, count = ndi.label(filled & ~body & ndi.binary_erosion(filled, _IN_PLANE, iterations=3), _IN_PLANE)
-    small = np.count_nonzero(np.bincount(spots.ravel(), minlength=count + 1)[1:] < _VESSEL_CELLS_MAX)
-    return float(small / (body.sum() * cell_mm[1] * cell_mm[2] / 1e4))
+def _enclosed(air: npt.NDArray[np.float32], cell_mm: Spacing) -> Mask:
+    """Cells with tissue of the patient on three of four sides in their slice: the field of view may cut off one.
+
+    Foam of a table, whatever its HU and noise, has the patient on one side; shells and covers are too thin to be tissue.
+    """
+    steps = _steps(cell_mm)
+    tissue = ndi.binary_opening(air[:: steps[0], :: steps[1], :: steps[2]] > _TISSUE_HU_MIN, _IN_PLANE)
+    sides = np.zeros(tissue.shape, np.uint8)
+    for axis in (1, 2):
+        sides += np.logical_or.accumulate(tissue, axis=axis)
+        sides += np.flip(np.logical_or.accumulate(np.flip(tissue, axis), axis=axis), axis)
+    around: Mask = _on_grid((sides >= 3).astype(np.uint8), steps, air.shape) > 0
+    return around
 
 
 def _airways(air: npt.NDArray[np.float32], inside: Mask, lung: Mask, cell_mm: Spacing, headwards: int) -> Mask:
