@@ -95,6 +95,16 @@ def flipped_mean(
     return torch.stack([net(near.flip(flip), wide.flip(flip)).float() for flip in flips]).mean(dim=0)
 
 
+FIRST_STAGE: Final = ("scales_mm", "places_max", "faint_hu_max", "faint_scale_mm_min", "faint_max")
+"""The parameters of the filter that names the places; a network is trained on the places of the same filter."""
+
+
+def first_stage(entry: Entry, device: torch.device) -> DotFilter:
+    """The filter that names the places. Raises ConfigurationError: the entry lacks one of the parameters `FIRST_STAGE`."""
+    faint = Faint(entry.number("faint_hu_max"), entry.number("faint_scale_mm_min"), int(entry.number("faint_max")))
+    return DotFilter(entry.numbers("scales_mm"), int(entry.number("places_max")), device, faint)
+
+
 class NoduleNetDetector:
     """Both stages. Parameters of the catalogue: `scales_mm` and `places_max` of the filter, `faint_hu_max`, `faint_scale_mm_min`
     and `faint_max` of its second look (`Faint`), `batch` (places at a time), `closer_max` (how many places get all flips),
@@ -110,8 +120,7 @@ class NoduleNetDetector:
             ModelRefused: weights are missing, or not those of this network.
         """
         self.algorithm = Algorithm(entry.task, entry.name, entry.version, entry.sha256, entry.validation)
-        faint = Faint(entry.number("faint_hu_max"), entry.number("faint_scale_mm_min"), int(entry.number("faint_max")))
-        self._filter = DotFilter(entry.numbers("scales_mm"), int(entry.number("places_max")), device, faint)
+        self._filter = first_stage(entry, device)
         self._candidates_max = int(entry.number("candidates_max"))
         self._batch = int(entry.number("batch"))
         self._closer_max = int(entry.number("closer_max"))

@@ -167,7 +167,7 @@ def _train(request: Request, base: Entry, fold: int, say: Progress) -> Trained:
         seed=request.seed,
         fold=fold,
         folds=request.folds,
-        recipe={"entry": base.name, **_network_of(base)},
+        recipe={"entry": base.name, **_asked_of(base)},
     )
     plan.output.mkdir(parents=True, exist_ok=True)
     trained: Trained = importlib.import_module(f"inference.training.{base.task}").train(plan, say)
@@ -176,11 +176,14 @@ def _train(request: Request, base: Entry, fold: int, say: Progress) -> Trained:
     return trained
 
 
-def _network_of(base: Entry) -> Mapping[str, Any]:
-    """The parameters of an outliner that its training asks for too: the same network on the same grid."""
-    if base.task != "outliner":
-        return {}
-    names = {field.name for field in fields(importlib.import_module("inference.outline_body").Use)}
+def _asked_of(base: Entry) -> Mapping[str, Any]:
+    """The parameters of an entry that its training asks for too: of an outliner, the same network on the same grid; of a
+    detector, the same places."""
+    names: frozenset[str] = frozenset()
+    if base.task == "outliner":
+        names = frozenset(field.name for field in fields(importlib.import_module("inference.outline_body").Use))
+    if base.task == "detector":
+        names = frozenset(importlib.import_module("inference.nodule_net").FIRST_STAGE)
     return {name: value for name, value in base.parameters.items() if name in names}
 
 

@@ -19,7 +19,8 @@ import torch
 from safetensors.torch import save_file
 from torch import nn
 
-from inference.nodule_net import NoduleNet, channels_last, normalised
+from config.catalogue import Entry, shipped
+from inference.nodule_net import FIRST_STAGE, NoduleNet, channels_last, normalised
 from inference.training.crops import load_candidates, load_cubes, load_native, patient_key
 from inference.training.patch_sampler import Sampler, load_sampler
 from inference.training.patients import patients_file, write_patients
@@ -41,17 +42,18 @@ _CLOSING: Final = 60  # the last steps whose losses are reported
 
 
 def train(plan: Plan, say: Progress) -> Trained:
-    """Train on all but the patients of `plan.held_out`; see `Plan`. Recipe: `RECIPE`, and `cache`, a folder of the places of
-    scans that several plans share.
+    """Train on all but the patients of `plan.held_out`; see `Plan`. Recipe: `RECIPE`, `cache`, a folder of the places of
+    scans that several plans share, and parameters of the first stage (`FIRST_STAGE`) in place of those of the catalogue.
 
     Raises:
         NoSuchData: the data folder lacks what it takes.
+        ConfigurationError: a parameter of the first stage is wrong.
     """
     recipe = {**RECIPE, **plan.recipe}
     plan.output.mkdir(parents=True, exist_ok=True)
     cache = Path(recipe.get("cache", plan.output / "places"))
     held_out = plan.held_out | fold_patients(plan)
-    sampler = load_sampler(plan.data, held_out, cache, plan.seed, say)
+    sampler = load_sampler(plan.data, held_out, cache, looking_entry(recipe), plan.seed, say)
     run = _Run(sampler, recipe, plan.seed, plan.output / f"checkpoint-{_name_of(plan, held_out)}.pt")
     run.resume(say)
     started = saved = time.monotonic()
@@ -89,6 +91,14 @@ Second stage of a nodule detector (`inference/nodule_net.py`), trained by `dicom
 - {steps} steps; mean training loss of the last ones {loss:.3f} (on hard, changed and planted places; no measure of quality).
 - Not measured here: `python -m tools.scan_out` and `python -m tools.planted` measure it on what it has not seen.
 """
+
+
+def looking_entry(recipe: Mapping[str, Any]) -> Entry:
+    """The entry whose first stage names the places that a training looks at: the recipe's, `nodule-net` where that is a name
+    of the site's own; with the recipe's parameters in place of the entry's."""
+    entry = shipped().get(recipe["entry"], shipped()[RECIPE["entry"]])
+    given = {name: tuple(v) if isinstance(v := recipe[name], list) else v for name in FIRST_STAGE if name in recipe}
+    return entry.model_copy(update={"parameters": {**entry.parameters, **given}})
 
 
 def fold_patients(plan: Plan) -> frozenset[str]:

@@ -11,6 +11,7 @@ from typing import Final
 import numpy as np
 import numpy.typing as npt
 
+from config.catalogue import Entry
 from inference.patches import NEAR_SIZE, WIDE_SIZE
 from inference.training.augment import NoiseBank, augmented
 from inference.training.crops import Crop, load_cubes, load_native
@@ -165,8 +166,9 @@ class Sampler:
         return planted
 
 
-def load_sampler(data: Path, held_out: Iterable[str], cache: Path, seed: int, say: Progress) -> Sampler:
-    """All of a data folder that training may see; of patients that are held out nothing is opened or drawn from."""
+def load_sampler(data: Path, held_out: Iterable[str], cache: Path, entry: Entry, seed: int, say: Progress) -> Sampler:
+    """All of a data folder that training may see; of patients that are held out nothing is opened or drawn from. `cache` and
+    `entry`: see `load_places`."""
     held_out = frozenset(held_out)
     rng = np.random.default_rng([seed, 3])
     native = [crop for crop in load_native(data, held_out) if crop.fold != TEST_FOLD]
@@ -174,7 +176,7 @@ def load_sampler(data: Path, held_out: Iterable[str], cache: Path, seed: int, sa
     diameters_mm = reader_diameters_mm(data, held_out)
     shapes = shapes_of([*native, *cubes])
     return Sampler(
-        places=load_places(data, held_out, cache, say),
+        places=load_places(data, held_out, cache, entry, say),
         shapes=shapes,
         resized=_resized(shapes, np.random.default_rng([seed, 4])),
         cubes=cubes,

@@ -1,10 +1,11 @@
 """Places of whole scans that training looks at: nodules, what the dot filter takes for one, and healthy lung to plant in.
 
 For each scan once, kept as a file of its own by the scan's name, so that every fold opens those of its own scans and no
-other. What the filter takes for a nodule is sought three times: in the scan as it is, with more noise, and with thicker
-slices; all that lies within 6 mm of any reader's mark is left out.
+other; what was made otherwise, or nobody knows how, is made anew. What the filter takes for a nodule is sought three times:
+in the scan as it is, with more noise, and with thicker slices; all that lies within 6 mm of any reader's mark is left out.
 """
 
+import hashlib
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -13,21 +14,19 @@ from typing import Final
 import numpy as np
 import numpy.typing as npt
 import scipy.ndimage as ndi
-import torch
 
-from config.catalogue import find_entry
-from inference.detect import DotFilter, Faint
-from inference.lungs import AirLungs, Lungs
+from config.catalogue import Entry, find_entry, parameters_digest
+from inference.chain import build_part
+from inference.device import choose_device
+from inference.lungs import Lungs
 from inference.measure import to_lps_mm
+from inference.nodule_net import FIRST_STAGE, first_stage
 from inference.patches import View, patch_at
 from inference.reader import Spot
 from inference.training.plan import Progress
 from inference.training.scans import Scan, load_scan, scan_folders
 from inference.volume import Volume
 
-SCALES_MM: Final = (1.5, 2.2, 3.2, 4.7, 7.0, 10.0, 15.0)
-CANDIDATES: Final = 200
-FAINT: Final = Faint(hu_max=-450.0, scale_mm_min=3.0, places_max=100)
 MARK_MM: Final = 6.0
 SITE_MM: Final = 15.0
 SITES: Final = 160
@@ -37,6 +36,8 @@ WIDE_LARGE: Final = View(26, 3.0, mean=True)
 _UNSURE_RANKS: Final = 8  # the strongest places of a scan whose nodules are not all marked may be nodules
 _NOISE_HU: Final = 70.0
 _SLICE_MM_MAX: Final = 5.0
+_CODE: Final = ("detect.py", "lungs.py", "patches.py", "pleura.py", "training/places.py")
+"""Places are only as old as what made them."""
 
 Array = npt.NDArray[np.int16]
 
@@ -56,31 +57,42 @@ class Places:
     site: tuple[Array, Array]
 
 
-def load_places(data: Path, held_out: Iterable[str], cache: Path, say: Progress) -> Sequence[Places]:
-    """The places of every scan whose patient is not held out; of the others no file is opened.
+def load_places(data: Path, held_out: Iterable[str], cache: Path, entry: Entry, say: Progress) -> Sequence[Places]:
+    """The places of every scan whose patient is not held out; of the others no file is opened but their truth.json.
 
     Args:
         cache: folder of what was found before.
+        entry: of the detector whose first stage names the places, in the lungs that it looks for them in.
     """
     cache.mkdir(parents=True, exist_ok=True)
     found = []
     for folder in scan_folders(data, held_out):
-        file = cache / f"{folder.name}.npz"
-        if not file.exists():
+        file, made = cache / f"{folder.name}.npz", made_from(entry, folder)
+        if not file.exists() or kept_from(file) != made:
             scan = load_scan(folder)
             if not scan.truth or scan.volume.spacing_mm[0] > _SLICE_MM_MAX:
                 continue
-            say(f"places of {folder.name}")
-            save_places(file, find_places(scan))
+            say(f"places of {folder.name}{': those that are kept were made otherwise' if file.exists() else ''}")
+            save_places(file, find_places(scan, entry), made)
         found.append(read_places(file))
     return found
 
 
-def find_places(scan: Scan, seed: int = 0) -> Places:
-    """Look through one scan."""
+def made_from(entry: Entry, folder: Path) -> str:
+    """SHA-256 (hex) of what the places of a scan hang on: the filter's parameters, the lungs, the code, the scan's truth."""
+    parameters = {name: entry.parameters[name] for name in FIRST_STAGE if name in entry.parameters}
+    digest = hashlib.sha256((parameters_digest(parameters) + find_entry(entry.lungs, "lungs").digest()).encode())
+    for file in (*(Path(__file__).parents[1] / name for name in _CODE), folder / "truth.json"):
+        digest.update(hashlib.sha256(file.read_bytes()).digest())
+    return digest.hexdigest()
+
+
+def find_places(scan: Scan, entry: Entry, seed: int = 0) -> Places:
+    """Look through one scan with the first stage of a detector."""
     rng = np.random.default_rng([seed, 5])
-    lungs = AirLungs(find_entry("lungs-air", "lungs")).segment(scan.volume)
-    dots = DotFilter(SCALES_MM, CANDIDATES, torch.device("cpu"), FAINT)
+    where = choose_device("cpu")
+    lungs: Lungs = build_part(find_entry(entry.lungs, "lungs"), where).segment(scan.volume)
+    dots = first_stage(entry, where)
     positive: list[tuple[Volume, Sequence[float]]] = []
     negative: list[tuple[Volume, Sequence[float]]] = []
     for volume in (scan.volume, _noisier(scan.volume, rng), _thicker(scan.volume)):
@@ -181,8 +193,8 @@ def _views(places: Sequence[tuple[Volume, Sequence[float]]]) -> tuple[Array, Arr
     return views[0], views[1]
 
 
-def save_places(file: Path, places: Places) -> None:
-    """Keep the places of one scan, whole or not at all."""
+def save_places(file: Path, places: Places, made: str) -> None:
+    """Keep the places of one scan, whole or not at all, and what they were made from (`made_from`)."""
     arrays = {
         f"{kind}_{view}": getattr(places, kind)[n]
         for kind in ("positive", "negative", "site")
@@ -191,6 +203,7 @@ def save_places(file: Path, places: Places) -> None:
     part = file.with_suffix(".part.npz")
     np.savez(
         part,
+        made=made,
         name=places.name,
         patient=places.patient,
         complete=places.complete,
@@ -198,6 +211,12 @@ def save_places(file: Path, places: Places) -> None:
         **arrays,
     )
     part.replace(file)
+
+
+def kept_from(file: Path) -> str:
+    """What kept places were made from; "" where that was not kept."""
+    with np.load(file) as held:
+        return str(held["made"]) if "made" in held else ""
 
 
 def read_places(file: Path) -> Places:

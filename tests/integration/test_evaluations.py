@@ -15,16 +15,18 @@ from jsonschema import Draft202012Validator
 from safetensors.torch import save_file
 
 import dicom_node
-from config.catalogue import Entry
+from config.catalogue import Entry, find_entry
 from inference.errors import InSample, ModelRefused, NoSuchData
 from inference.evaluation import detector, grader, outliner
 from inference.evaluation.request import Request, fold_entry, in_sample
 from inference.outline_body import Use
 from inference.phantom import NoduleWish
 from inference.training import grader as training
+from inference.training.detector import looking_entry
 from inference.training.grader_models import linear
 from inference.training.outliner import Recipe
 from inference.training.patients import patients_file, write_patients
+from inference.training.plan import Plan, Trained
 from tests.installed import put_model
 from tests.made_data import write_nodules, write_scan
 
@@ -155,6 +157,28 @@ def test_own_weights_read_a_fold_that_they_never_saw(tmp_path: Path) -> None:
     (tmp_path / "folds/tiny/tiny.1.safetensors").rename(tmp_path / "folds/tiny/without-two.safetensors")
     (tmp_path / "folds/tiny/tiny.1.patients.json").rename(tmp_path / "folds/tiny/without-two.patients.json")
     assert fold_entry(asked, entry, 4, {"p-2"}, said).weights == "without-two.safetensors"
+
+
+def test_a_detector_of_the_site_is_trained_without_a_fold_on_the_places_that_it_looks_at(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    plans: list[Plan] = []
+
+    def train(plan: Plan, say: object) -> Trained:
+        plans.append(plan)
+        return Trained(False, None, None)
+
+    monkeypatch.setattr("inference.training.detector.train", train)
+    parameters = {**find_entry("nodule-net", "detector").parameters, "places_max": 77, "confidence_min": 0.1}
+    entry = put_model(tmp_path / "models", "knows", "nodule-net", parameters=parameters)
+    assert entry.folder is not None
+    write_patients(patients_file(entry.folder / entry.weights), ["Q-1"])
+    asked = request(tmp_path, tmp_path, task="detector", folds="fold", fold_weights=tmp_path / "folds")
+    with pytest.raises(NoSuchData, match="left no weights"):
+        fold_entry(asked, entry, 1, {"Q-1"}, said)
+    assert (plans[0].recipe["entry"], plans[0].recipe["places_max"]) == ("knows", 77)
+    assert "confidence_min" not in plans[0].recipe  # the operating point is found afterwards
+    assert looking_entry(plans[0].recipe).number("places_max") == 77
 
 
 def test_patients_of_the_training_are_refused_whatever_the_case_of_their_id(tmp_path: Path) -> None:

@@ -1,26 +1,31 @@
 """The detector's training: who is held out reaches nothing, a stopped training goes on, what planting puts where."""
 
 import json
+from dataclasses import dataclass, field
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
 import torch
 from safetensors.torch import load_file
 
+from config.catalogue import Entry, find_entry
 from inference.nodule_net import network_of
+from inference.training import places
 from inference.training.augment import NoiseBank, augmented, thick
 from inference.training.crops import load_cubes, load_native
-from inference.training.detector import fold_patients, train
+from inference.training.detector import fold_patients, looking_entry, train
 from inference.training.drawn import drawn_distractor, drawn_nodule, reader_diameters_mm
 from inference.training.patch_sampler import load_sampler
 from inference.training.patients import read_patients
-from inference.training.places import Places, save_places
+from inference.training.places import Places, kept_from, load_places, made_from, save_places
 from inference.training.plan import Plan
 from inference.training.planting import centred, plant, resized, shape_of
 from tests.made_data import write_nodules
 
 OUT = "P-6"
+ENTRY = find_entry("nodule-net", "detector")
 TABLE = "patient,diam_mm_mean\nP-0,8.0\nP-6,77.0\nP-9,5.0\n"
 
 
@@ -51,7 +56,8 @@ def data(tmp_path: Path) -> Path:
         (folder / "ct" / name).mkdir(parents=True)
         (folder / "ct" / name / "truth.json").write_text(json.dumps({"patient_id": patient, "nodules": []}))
         (tmp_path / "cache").mkdir(exist_ok=True)
-        save_places(tmp_path / "cache" / f"{name}.npz", places_of(patient))
+        made = made_from(ENTRY, folder / "ct" / name)
+        save_places(tmp_path / "cache" / f"{name}.npz", places_of(patient), made)
     return folder
 
 
@@ -67,15 +73,79 @@ def plan(data: Path, output: Path, **more: object) -> Plan:
 def test_nothing_of_a_patient_held_out_reaches_the_sampler(data: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("inference.training.patch_sampler.DRAWN", 4)
     monkeypatch.setattr("inference.training.patch_sampler.DISTRACTORS", 2)
-    assert OUT in load_sampler(data, (), data.parent / "cache", 1, silent).patients
+    assert OUT in load_sampler(data, (), data.parent / "cache", ENTRY, 1, silent).patients
     (data.parent / "cache" / "other.npz").write_bytes(b"poison: opening this fails")
     with pytest.raises(ValueError, match=r"pickled|npz|npy"):
-        load_sampler(data, (), data.parent / "cache", 1, silent)
-    sampler = load_sampler(data, {OUT.lower()}, data.parent / "cache", 1, silent)
+        load_sampler(data, (), data.parent / "cache", ENTRY, 1, silent)
+    sampler = load_sampler(data, {OUT.lower()}, data.parent / "cache", ENTRY, 1, silent)
     assert OUT not in sampler.patients
     assert [p.patient for p in sampler.places] == ["P-1"]
     assert OUT not in {s.patient for s in (*sampler.shapes, *sampler.resized, *sampler.drawn)}
     assert max(reader_diameters_mm(data, {OUT})) < 10
+
+
+@dataclass(frozen=True)
+class MadeScan:
+    """What is asked of a scan whose places are found by a test."""
+
+    name: str
+    truth: tuple[str, ...] = ("a nodule",)
+    volume: SimpleNamespace = field(default_factory=lambda: SimpleNamespace(spacing_mm=(1.0, 1.0, 1.0)))
+
+
+def test_kept_places_are_used_while_they_are_those_that_would_be_found(
+    data: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Another filter, another truth, and a file that does not say what it was made from: nothing stale is ever used."""
+    found: list[str] = []
+
+    def find(scan: MadeScan, entry: Entry) -> Places:
+        found.append(f"{scan.name} {entry.number('places_max'):g}")
+        return places_of("P-1")
+
+    monkeypatch.setattr(places, "load_scan", lambda folder: MadeScan(folder.name))
+    monkeypatch.setattr(places, "find_places", find)
+    cache, said = data.parent / "cache", []
+
+    def load(entry: Entry = ENTRY) -> list[str]:
+        found.clear()
+        said.clear()
+        assert len(load_places(data, (), cache, entry, said.append)) == 2
+        return [*found]
+
+    assert load() == []
+    other = looking_entry({"entry": "of-a-site", "places_max": 20})
+    assert load(other) == ["one 20", "other 20"]
+    assert "made otherwise" in said[0]
+    assert load(other) == []
+    assert load() == ["one 200", "other 200"]
+    (data / "ct" / "one" / "truth.json").write_text(json.dumps({"patient_id": "P-1", "nodules": [], "more": 1}))
+    assert load() == ["one 200"]
+    with np.load(cache / "other.npz") as held:
+        np.savez(cache / "other.npz", **{name: held[name] for name in held if name != "made"})
+    assert kept_from(cache / "other.npz") == ""
+    assert load() == ["other 200"]
+    (cache / "other.npz").unlink()
+    assert load() == ["other 200"]
+    assert said == ["places of other"]
+
+
+def test_a_training_looks_at_the_places_of_the_detector_that_it_makes_weights_for(
+    data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked: list[Entry] = []
+
+    def sampler(data: Path, held_out: object, cache: Path, entry: Entry, *rest: object) -> None:
+        asked.append(entry)
+        raise InterruptedError
+
+    monkeypatch.setattr("inference.training.detector.load_sampler", sampler)
+    for recipe in ({}, {"entry": "of-a-site"}, {"scales_mm": [1.5, 2.2], "faint_max": 7}):
+        with pytest.raises(InterruptedError):
+            train(plan(data, tmp_path, recipe=recipe), silent)
+    assert asked[0] == asked[1] == ENTRY
+    assert (asked[2].numbers("scales_mm"), asked[2].number("faint_max")) == ((1.5, 2.2), 7)
+    assert asked[2].number("places_max") == ENTRY.number("places_max")
 
 
 def test_a_fold_is_all_its_patients_and_the_nameless_fold_those_without_crops(data: Path, tmp_path: Path) -> None:
