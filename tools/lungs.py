@@ -1,12 +1,12 @@
 """How good the lung mask is: what it keeps of marked nodules and of tumours laid on the pleura, and what changes it.
 
-`python -m tools.lungs [--data DIR] [--tumours 3] [--seed 0] [--output FILE]`. Needs the public data folder (DICOM_NODE_SHARED, or
-`shared/data` beside the repository). No weights, no network; about eight minutes of one core.
+`python -m tools.lungs [--data DIR] [--tumours 2] [--seed 0] [--output FILE]`. Needs the public data folder (DICOM_NODE_SHARED, or
+`shared/data` beside the repository). No weights, no network; about five minutes of one core.
 
 The mask confines everything: what it loses is never found, what it holds too much may be reported. There is no truth of lungs in
 the data folder, so this measures what can be known without any, in every whole chest CT there:
 
-- volume of each lung, seconds, and the share of the mask that is bright (above -300 HU: vessels, nodules, and what the closing
+- volume of each lung, seconds of the processor, and the share of the mask that is bright (above -300 HU: vessels, nodules, and what the closing
   bridges); a mask that grows into the wall or the heart shows here;
 - of each nodule that 3 or more readers marked, and each target tumour: the share of its mask in the lungs, the share that the
   detector sees (it fills up what is beyond a hull of its own), and whether its middle lies in the lungs, without which no place is
@@ -103,16 +103,16 @@ class Changed:
 
 
 def whole_scans(data: Path, part: AirLungs) -> Iterator[tuple[Scan, Lungs, float]]:
-    """Each scan whose lungs are whole, its lungs, and the seconds that they took; says why of the others."""
+    """Each scan whose lungs are whole, its lungs, and the seconds of the processor that they took; says why of the others."""
     for folder in scan_folders(data):
         try:
             scan = load_scan(folder)
             if scan.volume.spacing_mm[0] > SLICE_MM_MAX:
                 print(f"{folder.name}: left out, slices of {scan.volume.spacing_mm[0]:g} mm")
                 continue
-            started = time.monotonic()
+            started = time.process_time()
             lungs = part.segment(scan.volume)
-            seconds = time.monotonic() - started
+            seconds = time.process_time() - started
             judge_wholeness(lungs, may_wait=False)
         except ReadingError as turned:
             print(f"{folder.name}: left out, {turned.what}", flush=True)
@@ -192,9 +192,9 @@ def variants_of(scan: Scan, lungs: Lungs, part: AirLungs, seed: int) -> tuple[li
     changed: list[Changed] = []
 
     def measure(variant: str, other: Volume, before: np.ndarray) -> Lungs:
-        started = time.monotonic()
+        started = time.process_time()
         there = part.segment(other)
-        seconds = time.monotonic() - started
+        seconds = time.process_time() - started
         changed.append(Changed(scan.name, variant, round(dice(there.labels, before), 4), round(seconds, 2)))
         return there
 
@@ -259,7 +259,7 @@ def main() -> int:
         prog="python -m tools.lungs", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     parser.add_argument("--data", type=Path, default=shared_folder(), help="the public data folder")
-    parser.add_argument("--tumours", type=int, default=3, metavar="N", help="of each kind, in each scan (default 3)")
+    parser.add_argument("--tumours", type=int, default=2, metavar="N", help="of each kind, in each scan (default 2)")
     parser.add_argument("--seed", type=int, default=0, help="of places, sizes, noise and patches (default 0)")
     parser.add_argument("--no-variants", action="store_true", help="leave the changed copies of the scans out")
     parser.add_argument(
