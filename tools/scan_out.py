@@ -14,6 +14,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+import numpy as np
 import torch
 from safetensors.torch import load_file
 
@@ -29,35 +30,50 @@ from inference.measure import to_lps_mm
 from inference.nodule_net import NoduleNetDetector, without_parts
 from inference.reader import Chain, Outliner, Progress, ReadLimits, Spot, read
 from inference.stored import with_weights
-from inference.training.operating import FALSE_PER_SCAN, FALSE_PER_SCAN_LARGE, LARGE_MM, threshold_of
+from inference.training.operating import (
+    FALSE_PER_ILL_SCAN_LARGE,
+    FALSE_PER_SCAN,
+    FALSE_PER_SCAN_LARGE,
+    LARGE_MM,
+    threshold_of,
+)
 from inference.training.patients import weights_without
+from inference.training.planted_scans import ill_scan
 from inference.training.scans import Scan, load_scans
 from inference.volume import Volume
 from tests.conftest import shared_folder
 
 ROOT = Path(__file__).resolve().parents[1]
 ENTRY = "nodule-net"
+ILL_SEED = 21
 FEW_READERS_MM = 6.0  # a place nearer to any mark says nothing about false alarms
 
 
 @dataclass(frozen=True, eq=False)
 class Scored:
-    """A scan, its lungs, all its places with the confidence of weights that never saw its patient, and the time it took."""
+    """A scan, its lungs, all its places with the confidence of weights that never saw its patient, and the time it took.
+    `ill_spots`: those of the same scan with patches of disease in it, where all its nodules are marked."""
 
     scan: Scan
     lungs: Lungs
     spots: tuple[Spot, ...]
     fold: str
     seconds: float
+    ill_spots: tuple[Spot, ...] = ()
 
-    def false_scores(self, large: bool) -> list[float]:
-        """Logits of the large or the small places that lie on no mark and beside none."""
+    def false_scores(self, large: bool, ill: bool = False) -> list[float]:
+        """Logits of the large or the small places that lie on no mark and beside none; in `ill` lungs one for each body."""
+        spots = without_parts(self.scan.volume, self.ill_spots, _is_likely) if ill else self.spots
         return [
             logit(spot.confidence or 0.0)
-            for spot in self.spots
+            for spot in spots
             if (spot.scale_mm >= LARGE_MM) == large
             and not self.scan.marks_within(to_lps_mm(self.scan.volume.affine, spot.centre), FEW_READERS_MM)
         ]
+
+
+def _is_likely(spot: Spot) -> bool:
+    return (spot.confidence or 0.0) >= 0.5
 
 
 @dataclass(frozen=True)
@@ -134,7 +150,12 @@ def score_scans(data: Path, entry: Entry, folder: Path) -> list[Scored]:
         started = time.monotonic()
         lungs = lungs_part.segment(scan.volume)
         spots = detector.score(scan.volume, lungs, lambda stage, done, total: None)
-        scored.append(Scored(scan, lungs, tuple(spots), file.stem, time.monotonic() - started))
+        seconds = time.monotonic() - started
+        ill: list[Spot] = []
+        if scan.complete:
+            drawn = np.random.default_rng([ILL_SEED, len(scored)])
+            ill = detector.score(ill_scan(scan, lungs, drawn).volume, lungs, lambda stage, done, total: None)
+        scored.append(Scored(scan, lungs, tuple(spots), file.stem, seconds, tuple(ill)))
     return scored
 
 
@@ -142,7 +163,8 @@ def rule(complete: Sequence[Scored]) -> tuple[float, float]:
     """The confidences that small and large places must reach, from completely labelled scans."""
     small = threshold_of([s.false_scores(False) for s in complete], FALSE_PER_SCAN)
     large = threshold_of([s.false_scores(True) for s in complete], FALSE_PER_SCAN_LARGE)
-    return confidence_of(small), confidence_of(large)
+    ill = threshold_of([s.false_scores(True, ill=True) for s in complete], FALSE_PER_ILL_SCAN_LARGE)
+    return confidence_of(small), confidence_of(max(large, ill))
 
 
 def line_of(scored: Scored, entry: Entry, least: tuple[float, float]) -> Line:

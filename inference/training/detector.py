@@ -28,9 +28,9 @@ from inference.training.plan import Plan, Progress, Trained
 from inference.training.scans import scan_facts, scan_folders
 
 RECIPE: Final[Mapping[str, Any]] = {
-    "steps": 2000,
+    "steps": 2600,
     "cycle": 2000,
-    "restart": 0.6,
+    "restart": 0.4,
     "rate": 3e-3,
     "decay": 0.02,
     "soft": 0.02,
@@ -167,7 +167,8 @@ class _Run:
             return (self.step + 1) / _RISE
         cycle, place = divmod(self.step, self._recipe["cycle"])
         first = _RISE if cycle == 0 else 0
-        share = (place - first) / max(1, self._recipe["cycle"] - first)
+        length = min(self._recipe["cycle"], self._recipe["steps"] - cycle * self._recipe["cycle"])
+        share = (place - first) / max(1, length - first)
         return float(self._recipe["restart"] ** cycle * 0.5 * (1 + math.cos(math.pi * share)) + 1e-3)
 
     def save(self) -> None:

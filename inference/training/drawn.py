@@ -1,6 +1,6 @@
 """Nodules that nobody has, drawn by chance: solid, part-solid, non-solid, cavitated; lobulated, spiculated. And what is none:
-scars (thin plates), vessels and their forks. Sizes follow those of the readers' nodules in `tables/lidc_clusters.csv`, without
-those of patients that are held out, with more of the small and the large.
+scars (thin plates), vessels and their forks, patches of ground glass and consolidation. Sizes of nodules follow those of the
+readers in `tables/lidc_clusters.csv`, without those of patients that are held out, with more of the small and the large.
 """
 
 import csv
@@ -133,3 +133,56 @@ def drawn_distractor(rng: np.random.Generator) -> Shape:
         diameter_mm=0.0,
         nodule=False,
     )
+
+
+_OPACITY_MM: Final = 73  # as far as the wide view sees
+_APART_ML: Final = 0.3  # a patch of its own
+_ROUND_MAX, _ROUND_MAX_OF_SEVERAL = 0.62, 0.72  # of the ball around a patch; a rounder one might be a nodule
+_OPACITY_SHARE: Final = (0.06, 0.5)
+
+
+def drawn_opacity(rng: np.random.Generator) -> Shape:
+    """Lung that is ill: patches of ground glass or consolidation, irregular or several, sharp or fading, one in the middle.
+
+    Level sets of a smooth random field; what is round and alone is drawn again, for it might be a nodule.
+    """
+    while True:
+        field = _smooth(rng, rng.uniform(3.5, 9)) + rng.uniform(0.2, 0.7) * _smooth(rng, rng.uniform(1.5, 3))
+        depth = (field - np.quantile(field, 1 - rng.uniform(*_OPACITY_SHARE))) / float(field.std())
+        depth = _rolled_to_top(rng, depth)
+        inside = depth > 0
+        parts, _ = ndi.label(inside)
+        middle = _OPACITY_MM // 2
+        here = parts == parts[middle, middle, middle]
+        several = np.count_nonzero(np.bincount(parts.ravel())[1:] > _APART_ML * 1000) >= 3
+        fills = _fills_its_ball(here)
+        if fills < _ROUND_MAX or (several and fills < _ROUND_MAX_OF_SEVERAL):
+            break
+    softness = np.exp(rng.uniform(np.log(0.05), np.log(0.5)))
+    filled = 1 / (1 + np.exp(-np.clip(depth / softness, -30, 30)))
+    mottled = _smooth(rng, rng.uniform(0.7, 2.5))
+    base = rng.uniform(-720, -350) if rng.random() < 0.6 else rng.uniform(-350, 20)
+    hu = base + rng.uniform(0, 250) * np.clip(depth, 0, 2) + rng.uniform(20, 90) * mottled
+    return Shape(
+        filled=filled.astype(np.float32), hu=np.minimum(hu, 80).astype(np.float32), diameter_mm=0.0, nodule=False
+    )
+
+
+def _smooth(rng: np.random.Generator, sigma_mm: float) -> Array:
+    """Gaussian noise of standard deviation 1 that is smooth over some mm."""
+    field = ndi.gaussian_filter(rng.normal(size=(_OPACITY_MM,) * 3).astype(np.float32), sigma_mm, mode="wrap")
+    return np.asarray(field / float(field.std()), np.float32)
+
+
+def _rolled_to_top(rng: np.random.Generator, depth: Array) -> Array:
+    """The field turned round (it has no edge) until one of its tops lies in the middle."""
+    tops = np.argwhere((ndi.maximum_filter(depth, 9, mode="wrap") == depth) & (depth > 0))
+    top = tops[int(rng.integers(len(tops)))]
+    return np.roll(depth, tuple(int(_OPACITY_MM // 2 - at) for at in top), axis=(0, 1, 2))
+
+
+def _fills_its_ball(body: npt.NDArray[np.bool_]) -> float:
+    """The volume of a body by that of the ball around its middle that reaches to its farthest point but for a twentieth."""
+    places = np.argwhere(body)
+    reach = np.quantile(np.linalg.norm(places - places.mean(axis=0), axis=1), 0.95)
+    return float(len(places) / (4 / 3 * np.pi * max(reach, 1.0) ** 3))

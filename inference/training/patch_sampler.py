@@ -3,8 +3,9 @@
 Every number comes from a seed and the step, so that a run that is taken up again goes on as if it had not stopped.
 """
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
+from functools import cached_property
 from pathlib import Path
 from typing import Final
 
@@ -15,7 +16,13 @@ from config.catalogue import Entry
 from inference.patches import NEAR_SIZE, WIDE_SIZE
 from inference.training.augment import NoiseBank, augmented
 from inference.training.crops import Crop, load_cubes, load_native
-from inference.training.drawn import drawn_diameter_mm, drawn_distractor, drawn_nodule, reader_diameters_mm
+from inference.training.drawn import (
+    drawn_diameter_mm,
+    drawn_distractor,
+    drawn_nodule,
+    drawn_opacity,
+    reader_diameters_mm,
+)
 from inference.training.places import MARGIN, Places, load_places
 from inference.training.plan import Progress
 from inference.training.planting import Shape, plant, resized, shapes_of
@@ -23,12 +30,16 @@ from inference.training.planting import Shape, plant, resized, shapes_of
 TEST_FOLD: Final = 4  # crops of this fold are planted to measure, and never trained on
 DRAWN: Final = 500
 DISTRACTORS: Final = 120
+OPACITIES: Final = 64
 GROWN: Final = 120
 SHRUNK: Final = 120
 _GROWN_MM: Final = (22.0, 60.0)
 _SHRUNK_MM: Final = (3.0, 5.0)
 _RESIZED_FROM: Final = 800  # step: first nodules as they are, then more of the sizes that are rare
 _RESIZED_SHARE: Final = 0.4
+_ILL_FROM: Final = 2000  # step: healthy lungs first, then ill ones too
+_ILL_SHARE: Final = 0.2  # of planted and drawn nodules that lie in ill lung
+_ILL_MM: Final = 24  # as far from the middle of a patch
 _NO_WIDE_HU: Final = -600.0  # the wide view where there is none: what the network takes for zero
 _NO_WIDE_SHARE: Final = 0.18  # as often without the wide view for what is no nodule as for what is one
 _SHIFT_MM: Final = 3
@@ -50,6 +61,7 @@ class Mix:
     negative: int = 26
     distractors: int = 3
     sites: int = 3
+    opacities: int = 4  # from the step on from which lungs are ill, in place of as many negatives
 
     @property
     def positives(self) -> int:
@@ -70,6 +82,7 @@ class Sampler:
     cubes: Sequence[Crop]
     drawn: Sequence[Shape]
     distractors: Sequence[Shape]
+    draw_opacities: Callable[[], Sequence[Shape]]  # not before they are needed: they take seconds
     seed: int
     mix: Mix = field(default_factory=Mix)
 
@@ -88,23 +101,32 @@ class Sampler:
             + [c.patient for c in self.cubes]
         )
 
+    @cached_property
+    def opacities(self) -> Sequence[Shape]:
+        """Patches of disease."""
+        return self.draw_opacities()
+
     def batch(self, step: int) -> tuple[Views, npt.NDArray[np.float32], npt.NDArray[np.intp]]:
         """Views (n, 32, 32, 32) and (n, 24, 24, 24) in HU, labels (n,), and which negative place each is (-1: none)."""
         rng = np.random.default_rng([self.seed, 11, step])
         mix = self.mix
+        ill = step >= _ILL_FROM
         views = [self._scanned(rng) for _ in range(mix.scanned)]
         views += [self._cube(rng) for _ in range(mix.cubes)]
         for _ in range(mix.planted):
             rare = step >= _RESIZED_FROM and rng.random() < _RESIZED_SHARE
-            views.append(self._planted(rng, self.resized if rare else self.shapes))
-        views += [self._planted(rng, self.drawn) for _ in range(mix.drawn)]
+            views.append(self._planted(rng, self.resized if rare else self.shapes, ill))
+        views += [self._planted(rng, self.drawn, ill) for _ in range(mix.drawn)]
         chances = self.hardness / self.hardness.sum()
         hard = rng.choice(len(self.owner), mix.negative // 2, p=chances)
         anywhere = rng.choice(len(self.owner), mix.negative - len(hard))
         which = np.concatenate([np.full(mix.positives, -1), hard, anywhere])
-        for n in which[mix.positives :]:
+        if ill:
+            which[-mix.opacities :] = -1
+        for n in which[which >= 0]:
             scan, place = self.owner[n]
             views.append(self._cut(rng, self.places[scan].negative, place))
+        views += [self._ill(rng, _SHIFT_MM) for _ in range(mix.opacities if ill else 0)]
         views += [self._planted(rng, self.distractors) for _ in range(mix.distractors)]
         views += [
             self._cut(rng, site.site, int(rng.integers(len(site.site[0])))) for site in self._some(rng, mix.sites)
@@ -150,13 +172,24 @@ class Sampler:
         near = crop.hu[tuple(slice(f, f + NEAR_SIZE) for f in first)].astype(np.float32)
         return near, np.full((WIDE_SIZE,) * 3, _NO_WIDE_HU, np.float32)
 
-    def _planted(self, rng: np.random.Generator, shapes: Sequence[Shape]) -> Views:
-        """A shape in lung where most of it can be seen (behind pleura or heart it could not)."""
+    def _ill(self, rng: np.random.Generator, reach_mm: int) -> Views:
+        """Lung with patches of disease, the middle of one as far from the views' middle."""
+        shape = self.opacities[int(rng.integers(len(self.opacities)))].turned(rng)
+        (places,) = self._some(rng, 1)
+        near, wide = self._cut(rng, places.site, int(rng.integers(len(places.site[0]))))
+        noise = self.noise.piece(rng, 3 * WIDE_SIZE)
+        return plant(near, wide, shape, rng.integers(-reach_mm, reach_mm + 1, 3), noise, places.noise_hu)
+
+    def _planted(self, rng: np.random.Generator, shapes: Sequence[Shape], ill: bool = False) -> Views:
+        """A shape in lung where most of it can be seen (behind pleura or heart it could not); where lungs are ill, in some
+        that are."""
         shape = shapes[int(rng.integers(len(shapes)))].turned(rng)
         reach = max(_SHIFT_MM, int(shape.diameter_mm / 5))
         for _ in range(_TRIES):
             (places,) = self._some(rng, 1)
             near, wide = self._cut(rng, places.site, int(rng.integers(len(places.site[0]))))
+            if ill and rng.random() < _ILL_SHARE:
+                near, wide = self._ill(rng, _ILL_MM)
             noise = self.noise.piece(rng, 3 * WIDE_SIZE)
             planted = plant(near, wide, shape, rng.integers(-reach, reach + 1, 3), noise, places.noise_hu)
             changed = np.abs(planted[0] - near) > _SEEN_HU
@@ -182,6 +215,7 @@ def load_sampler(data: Path, held_out: Iterable[str], cache: Path, entry: Entry,
         cubes=cubes,
         drawn=[drawn_nodule(rng, drawn_diameter_mm(rng, diameters_mm)) for _ in range(DRAWN)],
         distractors=[drawn_distractor(rng) for _ in range(DISTRACTORS)],
+        draw_opacities=lambda: [drawn_opacity(rng) for _ in range(OPACITIES)],
         seed=seed,
     )
 

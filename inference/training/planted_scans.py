@@ -2,11 +2,11 @@
 
 The nodules of the test fold, turned by chance, lie in the lungs of whole scans on their own grid: what a voxel covers along
 the slices is averaged (partial volume), and the scan's noise is laid over them. A place where most of a nodule would lie
-behind pleura or heart is none.
+behind pleura or heart is none. `ill_scan` lays patches of disease into a scan the same way: everything there is a false alarm.
 """
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Final
 
@@ -18,12 +18,15 @@ from inference.findings import MaskCrop, Point
 from inference.lungs import Lungs
 from inference.measure import to_lps_mm
 from inference.training.crops import load_cubes, load_native, patient_key
+from inference.training.drawn import drawn_opacity
 from inference.training.patch_sampler import TEST_FOLD
 from inference.training.places import lung_sites, noise_hu
 from inference.training.planting import Shape, shapes_of
 from inference.training.scans import Scan, Truth
 from inference.volume import Volume
 
+ILL_PATCHES: Final = 8
+_WINDOW_MM: Final = (28.0, 2.0)  # where a patch is faded out, and over how much: the field that it is cut from goes on
 APART_MM: Final = 18.0  # between the surfaces of two planted nodules, and from any mark
 _SLICE_PARTS: Final = 5
 _SEEN_HU: Final = 100.0
@@ -82,6 +85,25 @@ def plant_scan(
     ignored = [Truth(t.number, t.centre_lps_mm, t.diameter_mm, 0, t.mask, t.ratings) for t in scan.truth]
     volume = Volume(**{**scan.volume.__dict__, "hu": np.clip(np.rint(hu), -2000, 3000).astype(np.int16)})
     return Scan(scan.name, scan.patient, volume, (*ignored, *truth), False), tuple(planted)
+
+
+def ill_scan(scan: Scan, lungs: Lungs, rng: np.random.Generator) -> Scan:
+    """The scan with `ILL_PATCHES` patches of ground glass and consolidation in its lungs, none of them a nodule."""
+    hu = scan.volume.hu.astype(np.float32)
+    spacing, sigma = np.array(scan.volume.spacing_mm), noise_hu(scan.volume, lungs)
+    sites = list(lung_sites(scan, lungs, rng))
+    laid = 0
+    for n in rng.permutation(len(sites)):
+        if laid == ILL_PATCHES:
+            break
+        patch = drawn_opacity(rng).turned(rng)
+        middle = np.array(patch.filled.shape) // 2
+        distance = np.linalg.norm(np.indices(patch.filled.shape).T - middle, axis=-1).T
+        window = 1 / (1 + np.exp((distance - _WINDOW_MM[0]) / _WINDOW_MM[1]))
+        faded = replace(patch, filled=(patch.filled * window).astype(np.float32))
+        laid += _into(hu, spacing, np.array(sites[n][0]), faded, sigma, rng) is not None
+    volume = Volume(**{**scan.volume.__dict__, "hu": np.clip(np.rint(hu), -2000, 3000).astype(np.int16)})
+    return replace(scan, volume=volume)
 
 
 def _into(

@@ -16,7 +16,7 @@ from inference.training import places
 from inference.training.augment import NoiseBank, augmented, thick
 from inference.training.crops import load_cubes, load_native
 from inference.training.detector import fold_patients, looking_entry, train
-from inference.training.drawn import drawn_distractor, drawn_nodule, reader_diameters_mm
+from inference.training.drawn import drawn_distractor, drawn_nodule, drawn_opacity, reader_diameters_mm
 from inference.training.patch_sampler import load_sampler
 from inference.training.patients import read_patients
 from inference.training.places import Places, kept_from, load_places, made_from, save_places
@@ -228,6 +228,30 @@ def test_a_distractor_is_no_nodule_and_thin() -> None:
         shape = drawn_distractor(np.random.default_rng(seed))
         assert not shape.nodule
         assert 0.001 < float((shape.filled > 0.5).mean()) < 0.3
+
+
+def test_a_patch_of_disease_has_its_middle_in_one_and_is_no_ball_alone() -> None:
+    for seed in range(3):
+        shape = drawn_opacity(np.random.default_rng(seed))
+        middle = shape.filled.shape[0] // 2
+        assert not shape.nodule
+        assert shape.filled[middle, middle, middle] > 0.5
+        assert 0.03 < float((shape.filled > 0.5).mean()) < 0.6
+        ball = np.linalg.norm(np.indices(shape.filled.shape) - middle, axis=0) < 8
+        assert (shape.filled[~ball] > 0.5).any()  # there is more than what a nodule of 16 mm would be
+
+
+def test_late_batches_have_ill_lungs_that_are_no_nodules(data: Path, tmp_path: Path) -> None:
+    sampler = load_sampler(data, [], tmp_path / "cache", ENTRY, 1, print)
+    shape = drawn_opacity(np.random.default_rng(3))
+    sampler.draw_opacities = lambda: [shape]
+    (early, _), _, healthy = sampler.batch(10)
+    (late, _), labels, which = sampler.batch(5000)
+    assert early.shape == late.shape
+    assert np.count_nonzero(healthy >= 0) - np.count_nonzero(which >= 0) == sampler.mix.opacities
+    ill = late[(labels == 0) & (which < 0)][: sampler.mix.opacities]
+    healthy_lung = late[which >= 0]
+    assert all((one > -750).mean() > (healthy_lung > -750).mean() + 0.05 for one in ill)
 
 
 def test_resizing_keeps_the_shape_and_its_middle(data: Path) -> None:
