@@ -1,6 +1,6 @@
 """Scan-out: every whole scan of the data folder read by weights that never saw its patient, one line a scan.
 
-`python -m tools.scan_out [--data DIR] [--entry NAME] [--weights DIR]`. The weights of the folds lie in
+`python -m tools.scan_out [--data DIR] [--entry NAME] [--weights DIR] [--otherwise KIND]`. The weights of the folds lie in
 `models/folds/<entry>/*.safetensors`, each with the hashes of its patients; a scan is read by those that don't have its
 patient, outlines alike. The operating point is one rule (`inference/training/operating.py`), for each scan from the other patients' completely
 labelled scans; the last line says what the rule gives on all of them, which is what ships.
@@ -11,7 +11,7 @@ import math
 import sys
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -42,10 +42,13 @@ from inference.training.planted_scans import ill_scan
 from inference.training.scans import Scan, load_scans
 from inference.volume import Volume
 from tests.conftest import shared_folder
+from tools.lung_variants import sharp_and_noisy, with_patches
 
 ROOT = Path(__file__).resolve().parents[1]
 ENTRY = "nodule-net"
 ILL_SEED = 21
+OTHERWISE_SEED = 22
+KINDS = ("sharp", "ill")
 FEW_READERS_MM = 6.0  # a place nearer to any mark says nothing about false alarms
 
 
@@ -141,22 +144,34 @@ def outliner_of(detector: Entry, weights: Callable[[Path], Path]) -> Outliner:
 
 def score_scans(data: Path, entry: Entry, folder: Path) -> list[Scored]:
     """All scans with marked nodules, each scored by weights that never saw its patient."""
-    device = choose_device("cpu")
-    lungs_part = build_part(find_entry(entry.lungs, "lungs"), device)
     scored = []
     for scan in load_scans(data):
-        file = weights_for(scan.patient, folder)
-        detector = NoduleNetDetector(entry, device, load_file(file))
-        started = time.monotonic()
-        lungs = lungs_part.segment(scan.volume)
-        spots = detector.score(scan.volume, lungs, lambda stage, done, total: None)
-        seconds = time.monotonic() - started
-        ill: list[Spot] = []
+        one = score(scan, entry, folder)
         if scan.complete:
-            drawn = np.random.default_rng([ILL_SEED, len(scored)])
-            ill = detector.score(ill_scan(scan, lungs, drawn).volume, lungs, lambda stage, done, total: None)
-        scored.append(Scored(scan, lungs, tuple(spots), file.stem, seconds, tuple(ill)))
+            ill = ill_scan(scan, one.lungs, np.random.default_rng([ILL_SEED, len(scored)]))
+            one = replace(one, ill_spots=score(ill, entry, folder).spots)
+        scored.append(one)
     return scored
+
+
+def score(scan: Scan, entry: Entry, folder: Path) -> Scored:
+    """One scan, by weights that never saw its patient."""
+    device = choose_device("cpu")
+    file = weights_for(scan.patient, folder)
+    detector = NoduleNetDetector(entry, device, load_file(file))
+    started = time.monotonic()
+    lungs = build_part(find_entry(entry.lungs, "lungs"), device).segment(scan.volume)
+    spots = detector.score(scan.volume, lungs, lambda stage, done, total: None)
+    return Scored(scan, lungs, tuple(spots), file.stem, time.monotonic() - started)
+
+
+def otherwise(scored: Scored, kind: str) -> Scan:
+    """The scan as a sharp noisy kernel would have given it (`sharp`), or with patches of consolidation and ground glass (`ill`), of
+    another make than those of the training and of the rule (`tools/lung_variants.py`)."""
+    drawn = np.random.default_rng([OTHERWISE_SEED, KINDS.index(kind)])
+    volume = scored.scan.volume
+    volume = sharp_and_noisy(volume, drawn) if kind == "sharp" else with_patches(volume, scored.lungs, drawn)[0]
+    return replace(scored.scan, volume=volume)
 
 
 def rule(complete: Sequence[Scored]) -> tuple[float, float]:
@@ -189,24 +204,43 @@ def line_of(scored: Scored, entry: Entry, least: tuple[float, float]) -> Line:
     return Line(scored.scan.name, scored.scan.complete, truth, hits, false, len(nodules), words)
 
 
-def scan_out(data: Path, entry: Entry, folder: Path) -> tuple[list[Line], tuple[float, float]]:
-    """The lines of all scans, and the threshold of the rule on all complete ones (what ships)."""
+def scan_out(
+    data: Path, entry: Entry, folder: Path, kinds: Sequence[str] = ()
+) -> tuple[list[Line], tuple[float, float]]:
+    """The lines of all scans, and the threshold of the rule on all complete ones (what ships). With `kinds` each scan is read
+    once more in each of these ways, at the operating point of the scan as it is; a line is printed and a sum of each."""
     scored = score_scans(data, entry, folder)
     complete = [s for s in scored if s.scan.complete]
-    lines = []
-    for one in scored:
-        least = rule([s for s in complete if s.scan.patient != one.scan.patient])
-        line = line_of(one, entry, least)
-        lines.append(line)
-        marked = (
-            f"{line.false} false" if line.complete else f"{line.findings - line.hits} others (not all are labelled)"
-        )
-        print(
-            f"{line.name}: {line.hits} of {line.truth} nodules, {marked}; {line.findings} findings at "
-            f"{least[0]:.3f} (large {least[1]:.3f}), weights {one.fold}, {one.seconds:.0f} s to the places [{line.words}]",
-            flush=True,
-        )
+    least = {s.scan.name: rule([c for c in complete if c.scan.patient != s.scan.patient]) for s in scored}
+    lines = [_told(one, line_of(one, entry, least[one.scan.name]), least[one.scan.name]) for one in scored]
+    for kind in kinds:
+        again = [score(otherwise(one, kind), entry, folder) for one in scored]
+        others = [_told(one, line_of(one, entry, least[one.scan.name]), least[one.scan.name], kind) for one in again]
+        print(f"{kind}: {_sums(others)}", flush=True)
     return lines, rule(complete)
+
+
+def _told(one: Scored, line: Line, least: tuple[float, float], kind: str = "") -> Line:
+    marked = f"{line.false} false" if line.complete else f"{line.findings - line.hits} others (not all are labelled)"
+    print(
+        f"{kind}{' ' if kind else ''}{line.name}: {line.hits} of {line.truth} nodules, {marked}; {line.findings} findings at "
+        f"{least[0]:.3f} (large {least[1]:.3f}), weights {one.fold}, {one.seconds:.0f} s to the places [{line.words}]",
+        flush=True,
+    )
+    return line
+
+
+def _sums(lines: Sequence[Line]) -> str:
+    whole = [line for line in lines if line.complete]
+    hits, truth, false = sum(line.hits for line in whole), sum(line.truth for line in whole), [w.false for w in whole]
+    tumours = [line for line in lines if line.name.startswith("qin-")]
+    low, high = clopper_pearson(hits, truth)
+    fewest, most = poisson_interval(sum(false))
+    return (
+        f"nodules {hits} of {truth} ({low:.2f} to {high:.2f}), target tumours {sum(t.hits for t in tumours)} of {len(tumours)}, "
+        f"false positives {sum(false) / len(whole):.2f} a scan ({fewest / len(whole):.2f} to {most / len(whole):.2f}), "
+        f"at most {max(false)}, n = {len(whole)} scans"
+    )
 
 
 def main() -> int:
@@ -215,22 +249,19 @@ def main() -> int:
     parser.add_argument("--data", type=Path, default=shared_folder())
     parser.add_argument("--entry", default=ENTRY)
     parser.add_argument("--weights", type=Path, default=None)
+    parser.add_argument(
+        "--otherwise",
+        action="append",
+        choices=KINDS,
+        default=[],
+        help="also with a sharp noisy kernel, or with disease drawn in",
+    )
     arguments = parser.parse_args()
     torch.manual_seed(0)
     entry = find_entry(arguments.entry, "detector")
-    lines, least = scan_out(arguments.data, entry, arguments.weights or ROOT / "models" / "folds" / entry.name)
-    whole = [line for line in lines if line.complete]
-    hits, truth = sum(line.hits for line in whole), sum(line.truth for line in whole)
-    false = [line.false for line in whole]
-    tumours = [line for line in lines if line.name.startswith("qin-")]
-    low, high = clopper_pearson(hits, truth)
-    fewest, most = poisson_interval(sum(false))
-    print(f"nodules: {hits} of {truth} ({low:.2f} to {high:.2f})")
-    print(f"target tumours: {sum(line.hits for line in tumours)} of {len(tumours)}")
-    print(
-        f"false positives: {sum(false) / len(whole):.2f} a scan ({fewest / len(whole):.2f} to {most / len(whole):.2f}), "
-        f"at most {max(false)}; n = {len(whole)} scans"
-    )
+    folder = arguments.weights or ROOT / "models" / "folds" / entry.name
+    lines, least = scan_out(arguments.data, entry, folder, arguments.otherwise)
+    print(_sums(lines))
     print(f"the rule on all complete scans: confidence_min {least[0]:.3f}, confidence_min_large {least[1]:.3f}")
     return 0
 

@@ -1,7 +1,7 @@
 """The operating point of a detector: one rule, from the false alarms on completely labelled scans that its weights never saw.
 
 At most half a false positive a scan from small places; none from large ones, of which there are few, and where
-eight patches of disease are drawn into each of these scans (`planted_scans.ill_scan`) at most three large places a scan.
+eight patches of disease are drawn into each of these scans (`planted_scans.ill_scan`) at most four large places a scan.
 """
 
 from collections.abc import Sequence
@@ -10,7 +10,7 @@ from typing import Final
 LARGE_MM: Final = 15.0
 FALSE_PER_SCAN: Final = 0.5
 FALSE_PER_SCAN_LARGE: Final = 0.0
-FALSE_PER_ILL_SCAN_LARGE: Final = 3.0
+FALSE_PER_ILL_SCAN_LARGE: Final = 4.0
 
 
 def threshold_of(false_scores: Sequence[Sequence[float]], per_scan: float = FALSE_PER_SCAN) -> float:

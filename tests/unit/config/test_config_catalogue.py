@@ -4,9 +4,18 @@ from pathlib import Path
 
 import pytest
 
-from config.catalogue import CATALOGUE_FILE, Entry, catalogue, find_entry, parameters_digest, read_catalogue
+from config.catalogue import (
+    CATALOGUE_FILE,
+    Entry,
+    catalogue,
+    chain_entries,
+    find_entry,
+    parameters_digest,
+    read_catalogue,
+)
 from config.errors import ConfigurationError
 from config.settings import Read
+from tests.conftest import REPOSITORY
 
 
 def changed(tmp_path: Path, old: str, new: str) -> Path:
@@ -26,6 +35,14 @@ def test_the_detector_that_ships_says_that_it_is_a_demonstration() -> None:
 
 def test_the_default_of_the_settings_is_in_the_catalogue() -> None:
     assert find_entry(Read().detector, "detector").name == Read().detector
+
+
+def test_every_part_of_the_default_chain_was_measured_and_has_a_card() -> None:
+    for entry in chain_entries(Read().detector):
+        assert entry.validation == "measured"
+        card = REPOSITORY / entry.measured
+        assert entry.measured.endswith(".md")
+        assert card.read_text(encoding="utf-8").startswith(f"# {entry.name}")
 
 
 def test_every_detector_names_the_lungs_and_outlines_of_its_chain() -> None:

@@ -84,9 +84,11 @@ def test_shadow_mode_and_nowhere_to_send_are_told() -> None:
     enabled = Delivery(enabled=True, intended_use="a trial")
     assert any("to send to" in doubt for doubt in doubts(settings(delivery=enabled)))
     open_door = {"delivery": enabled, "pacs": [PACS], "receive": {"calling_ae_titles": ["PACS"]}}
-    (kept_back,) = doubts(settings(**open_door))
+    assert doubts(settings(**open_door)) == []  # what ships was measured
+    demonstration = open_door | {"read": {"detector": "hessian-dot"}}
+    (kept_back,) = doubts(settings(**demonstration))
     assert kept_back.startswith("site.allow_unvalidated = false")
-    quiet = doubts(settings(**open_door, site={"timezone": "Europe/Zurich", "allow_unvalidated": True}))
+    quiet = doubts(settings(**demonstration, site={"timezone": "Europe/Zurich", "allow_unvalidated": True}))
     assert quiet == []
 
 
