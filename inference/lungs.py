@@ -374,7 +374,8 @@ def _without_dents(
     coarse = labels[:: steps[0], :: steps[1], :: steps[2]]
     mm = (cell_mm[0] * steps[0], cell_mm[1] * steps[1], cell_mm[2] * steps[2])
     left = leftwards / np.linalg.norm(leftwards)
-    filled = fill_dents(coarse, cells[:: steps[0], :: steps[1], :: steps[2]], mm, left, rib_mm)
+    headwards = 1 if affine[2, 0] >= 0 else -1
+    filled = fill_dents(coarse, cells[:: steps[0], :: steps[1], :: steps[2]], mm, left, headwards, rib_mm)
     added = np.where(coarse == 0, filled, 0).astype(np.uint8)
     return np.where(labels > 0, labels, _on_grid(added, steps, labels.shape)).astype(np.uint8)
 

@@ -23,6 +23,7 @@ DENT_ML_MIN: Final = 0.8
 ENCLOSED_SHARE_MIN: Final = (
     0.7  # of a dent's upper and of its lower face with lung behind it; heart and liver go on below
 )
+ABOVE_SHARE_MIN: Final = 0.1  # of the whole upper face
 OUTSIDE_HU: Final = -500.0  # what is darker is no tissue
 
 Mask = npt.NDArray[np.bool_]
@@ -34,6 +35,7 @@ def fill_dents(
     hu: npt.NDArray[np.float32],
     mm: tuple[float, float, float],
     left: npt.NDArray[np.float64],
+    headwards: int,
     rib_mm: float,
 ) -> Labels:
     """The lungs with the dents of the chest wall filled.
@@ -43,20 +45,23 @@ def fill_dents(
         hu: mean HU of the same cells.
         mm: size of a cell along k, j and i.
         left: the patient's left as a direction along (j, i).
+        headwards: 1 where k grows to the head, else -1.
         rib_mm: from the inside of the chest wall to the nearest rib, also between two ribs.
     """
     near_rib = _near(hu > BONE_HU, mm, rib_mm)
     filled = labels.copy()
     for side, medial in ((1, left), (2, -left)):
         lung = labels == side
-        added, rims = np.zeros(labels.shape, bool), np.zeros(labels.shape, bool)
+        added, rims, hulls = (np.zeros(labels.shape, bool) for _ in range(3))
         for k in np.flatnonzero(lung.sum(axis=(1, 2)) * mm[1] * mm[2] >= 100 * SLICE_CM2_MIN):
+            hulls[k] = lung[k]
             for part in _dents(lung[k], mm[1:]):
+                hulls[k] |= part
                 if _faces_away(part, lung[k], medial, mm[1:]):
                     added[k] |= part
                     rims[k] |= part & ndi.binary_dilation(~(part | lung[k]))
         added &= (labels == 0) & (hu > OUTSIDE_HU) & (hu < BONE_HU)
-        filled[_of_chest_wall(added, rims, labels > 0, near_rib, mm)] = side
+        filled[_of_chest_wall(added, rims, labels > 0, hulls, near_rib, mm, headwards)] = side
     return filled
 
 
@@ -96,16 +101,34 @@ def _faces_away(part: Mask, area: Mask, medial: npt.NDArray[np.float64], mm: tup
     return float(away @ medial) <= MEDIAL_COS_MAX * float(np.linalg.norm(away))
 
 
-def _of_chest_wall(added: Mask, rims: Mask, lung: Mask, near_rib: Mask, mm: tuple[float, float, float]) -> Mask:
-    """The dents of some volume (a slice alone is chance) with ribs behind their outer rims, and lung above and below."""
+def _of_chest_wall(
+    added: Mask,
+    rims: Mask,
+    lung: Mask,
+    hulls: Mask,
+    near_rib: Mask,
+    mm: tuple[float, float, float],
+    headwards: int,
+) -> Mask:
+    """The dents of some volume (a slice alone is chance) with ribs behind their outer rims, and lung above and below. Lungs
+    taper to the head: chest wall above a dent, which the hull of the next slice does not hold, says nothing against it."""
     parts, count = ndi.label(added)
     kept = np.zeros(count + 1, bool)
     for number, box in enumerate(ndi.find_objects(parts), 1):
         around = tuple(slice(max(0, side.start - 1), side.stop + 1) for side in box)
-        part, beside = parts[around] == number, lung[around]
+        part, beside, held = parts[around] == number, lung[around], hulls[around]
         rim = near_rib[around][part & rims[around]]
         if part.sum() * np.prod(mm) / 1000 < DENT_ML_MIN or not rim.size or rim.mean() < RIB_SHARE_MIN:
             continue
-        faces = [(part[1:] & ~part[:-1], beside[:-1]), (part[:-1] & ~part[1:], beside[1:])]
-        kept[number] = all(face.any() and behind[face].mean() >= ENCLOSED_SHARE_MIN for face, behind in faces)
+        part, beside, held = part[::headwards], beside[::headwards], held[::headwards]
+        lower, upper = part[1:] & ~part[:-1], part[:-1] & ~part[1:]
+        kept[number] = (
+            _share(beside[:-1], lower) >= ENCLOSED_SHARE_MIN
+            and _share(beside[1:], upper) >= ABOVE_SHARE_MIN
+            and _share(beside[1:], upper & held[1:]) >= ENCLOSED_SHARE_MIN
+        )
     return np.asarray(kept[parts])
+
+
+def _share(mask: Mask, where: Mask) -> float:
+    return float(mask[where].mean()) if where.any() else 0.0

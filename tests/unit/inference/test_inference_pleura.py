@@ -76,6 +76,24 @@ def test_most_of_a_broad_tumour_on_the_chest_wall_is_inside(place: Point, diamet
     assert np.count_nonzero(labels[outside]) < 0.02 * np.count_nonzero(labels)
 
 
+def turned_over(volume: Volume) -> Volume:
+    """The same patient, slices from the head down."""
+    affine = volume.affine.copy()
+    affine[:3, 3] += affine[:3, 0] * (len(volume.hu) - 1)
+    affine[:3, 0] *= -1
+    return volume_of(np.ascontiguousarray(volume.hu[::-1]), affine)
+
+
+@pytest.mark.parametrize("from_the_head", [False, True])
+def test_a_broad_tumour_is_inside_where_the_lung_tapers_to_the_head(from_the_head: bool) -> None:
+    """Above it lies chest wall as much as lung."""
+    place, diameter_mm = (45.2, 107.0, 124.0), 60.0
+    volume = ribbed([(place, diameter_mm, 40.0)])
+    labels = lungs_of(turned_over(volume) if from_the_head else volume).labels
+    labels = labels[::-1] if from_the_head else labels
+    assert (labels[right_part(place, diameter_mm)] == RIGHT).mean() > 0.6
+
+
 def test_nothing_is_added_to_lungs_without_a_dent() -> None:
     volume = ribbed()
     labels = lungs_of(volume).labels
