@@ -39,7 +39,7 @@ from dicom_node.reading import ReadingRoom
 from dicom_node.results.context import Device
 from dicom_node.standing import Standstill
 from inference.errors import UnreadableReading
-from inference.findings import Reading, Reason
+from inference.findings import Reading, Reason, demonstration_words
 from inference.kept import load_reading
 from storage.errors import LedgerCorrupt, LedgerMissing, LedgerReplaced, SpoolFull, StorageError
 from storage.ledger import Ledger
@@ -403,7 +403,7 @@ def shadow_reason(settings: Settings, published: Published) -> str:
     if not settings.delivery.enabled:
         return "shadow mode: delivery.enabled is false"
     if published.report.demonstration and not settings.site.allow_unvalidated:
-        return "the detector is a technical demonstration, and site.allow_unvalidated is false"
+        return f"{demonstration_words(published.report)[:-1]}; site.allow_unvalidated is false"
     return "no destination is configured"
 
 

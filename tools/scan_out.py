@@ -55,18 +55,18 @@ FEW_READERS_MM = 6.0  # a place nearer to any mark says nothing about false alar
 @dataclass(frozen=True, eq=False)
 class Scored:
     """A scan, its lungs, all its places with the confidence of weights that never saw its patient, and the time it took.
-    `ill_spots`: those of the same scan with patches of disease in it, where all its nodules are marked."""
+    `ill`: the same of the scan with patches of disease in it, where all its nodules are marked."""
 
     scan: Scan
     lungs: Lungs
     spots: tuple[Spot, ...]
     fold: str
     seconds: float
-    ill_spots: tuple[Spot, ...] = ()
+    ill: "Scored | None" = None
 
-    def false_scores(self, large: bool, ill: bool = False) -> list[float]:
-        """Logits of the large or the small places that lie on no mark and beside none; in `ill` lungs one for each body."""
-        spots = without_parts(self.scan.volume, self.ill_spots, _is_likely) if ill else self.spots
+    def false_scores(self, large: bool, each_body: bool = False) -> list[float]:
+        """Logits of the large or the small places that lie on no mark and beside none; with `each_body` one for each."""
+        spots = without_parts(self.scan.volume, self.spots, _is_likely) if each_body else self.spots
         return [
             logit(spot.confidence or 0.0)
             for spot in spots
@@ -149,7 +149,7 @@ def score_scans(data: Path, entry: Entry, folder: Path) -> list[Scored]:
         one = score(scan, entry, folder)
         if scan.complete:
             ill = ill_scan(scan, one.lungs, np.random.default_rng([ILL_SEED, len(scored)]))
-            one = replace(one, ill_spots=score(ill, entry, folder).spots)
+            one = replace(one, ill=score(ill, entry, folder))
         scored.append(one)
     return scored
 
@@ -178,7 +178,7 @@ def rule(complete: Sequence[Scored]) -> tuple[float, float]:
     """The confidences that small and large places must reach, from completely labelled scans."""
     small = threshold_of([s.false_scores(False) for s in complete], FALSE_PER_SCAN)
     large = threshold_of([s.false_scores(True) for s in complete], FALSE_PER_SCAN_LARGE)
-    ill = threshold_of([s.false_scores(True, ill=True) for s in complete], FALSE_PER_ILL_SCAN_LARGE)
+    ill = threshold_of([s.ill.false_scores(True, each_body=True) for s in complete if s.ill], FALSE_PER_ILL_SCAN_LARGE)
     return confidence_of(small), confidence_of(max(large, ill))
 
 

@@ -54,7 +54,8 @@ def train(plan: Plan, say: Progress) -> Trained:
     cache = Path(recipe.get("cache", plan.output / "places"))
     held_out = plan.held_out | fold_patients(plan)
     sampler = load_sampler(plan.data, held_out, cache, looking_entry(recipe), plan.seed, say)
-    run = _Run(sampler, recipe, plan.seed, plan.output / f"checkpoint-{_name_of(plan, held_out)}.pt")
+    file = plan.output / f"checkpoint-{_name_of(plan, held_out)}.pt"
+    run = _Run(sampler, recipe, plan.seed, file, _made_of(recipe, sampler))
     run.resume(say)
     started = saved = time.monotonic()
     while run.step < recipe["steps"]:
@@ -124,10 +125,21 @@ def half_precision(net: nn.Module) -> dict[str, torch.Tensor]:
     return {name: value.to(torch.float16).contiguous() for name, value in kept.items()}
 
 
+def _made_of(recipe: Mapping[str, Any], sampler: Sampler) -> str:
+    """What a checkpoint may go on with: the recipe, but for where and how often things are kept, and for steps that are only more
+    cycles; and the places that the hardness of each belongs to."""
+    same = {name: value for name, value in recipe.items() if name not in ("checkpoint_s", "cache", "steps")}
+    same["first"] = min(recipe["steps"], recipe["cycle"])
+    digest = hashlib.sha256(json.dumps(same, sort_keys=True, default=str).encode())
+    for places in sampler.places:
+        digest.update(np.ascontiguousarray(places.negative[0]))
+    return digest.hexdigest()
+
+
 class _Run:
     """A training under way: network, optimiser, step, losses."""
 
-    def __init__(self, sampler: Sampler, recipe: Mapping[str, Any], seed: int, file: Path) -> None:
+    def __init__(self, sampler: Sampler, recipe: Mapping[str, Any], seed: int, file: Path, made: str) -> None:
         torch.manual_seed(seed)
         self.net = channels_last(NoduleNet())
         self.net.train()
@@ -136,6 +148,7 @@ class _Run:
         self._sampler = sampler
         self._recipe = recipe
         self._file = file
+        self._made = made
         decayed = [p for p in self.net.parameters() if p.ndim > 1]
         others = [p for p in self.net.parameters() if p.ndim <= 1]
         groups = [{"params": decayed, "weight_decay": recipe["decay"]}, {"params": others, "weight_decay": 0.0}]
@@ -176,6 +189,7 @@ class _Run:
         part = self._file.with_suffix(".part")
         torch.save(
             {
+                "made": self._made,
                 "net": self.net.state_dict(),
                 "optimiser": self._optimiser.state_dict(),
                 "step": self.step,
@@ -192,6 +206,9 @@ class _Run:
         if not self._file.exists():
             return
         held = torch.load(self._file, weights_only=True)
+        if held.get("made") != self._made:
+            say(f"{self._file.name} was made by another recipe or of other places: starts anew")
+            return
         self.net.load_state_dict(held["net"])
         self._optimiser.load_state_dict(held["optimiser"])
         self.step, self.losses = int(held["step"]), list(held["losses"])

@@ -122,7 +122,7 @@ class Sampler:
         anywhere = rng.choice(len(self.owner), mix.negative - len(hard))
         which = np.concatenate([np.full(mix.positives, -1), hard, anywhere])
         if ill:
-            which[-mix.opacities :] = -1
+            which[len(which) - mix.opacities :] = -1
         for n in which[which >= 0]:
             scan, place = self.owner[n]
             views.append(self._cut(rng, self.places[scan].negative, place))

@@ -39,9 +39,9 @@ def patients_file(weights: Path) -> Path:
 
 
 def write_patients(file: Path, patients: Iterable[str], salt: str = "") -> None:
-    """Write the hashes, sorted, so that their order tells nothing. A salt is drawn where none is given."""
+    """Write the hashes of the ids as `patient_key` writes them, sorted, so that their order tells nothing. A salt is drawn where none is given."""
     salt = salt or secrets.token_hex(16)
-    hashes = sorted({_hash(salt, patient) for patient in patients})
+    hashes = sorted({_hash(salt, patient_key(patient)) for patient in patients})
     file.write_text(json.dumps({"salt": salt, "hashes": hashes}, indent=1) + "\n", encoding="utf-8")
 
 

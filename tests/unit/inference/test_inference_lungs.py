@@ -157,6 +157,21 @@ def test_lungs_that_the_field_of_view_cuts_are_read_in_part() -> None:
     assert reason.code == "field_of_view"
 
 
+@pytest.mark.parametrize("round_field", [False, True])
+def test_a_field_around_the_heart_cuts_lungs_on_three_sides_and_they_are_read_in_part(round_field: bool) -> None:
+    volume, _ = whole()
+    hu = np.ascontiguousarray(volume.hu[:, 20:-20, 40:-40])
+    if round_field:
+        y, x = np.ogrid[: hu.shape[1], : hu.shape[2]]
+        radius = min(hu.shape[1:]) / 2
+        hu[:, (y - hu.shape[1] / 2) ** 2 + (x - hu.shape[2] / 2) ** 2 > radius**2] = -2000
+    narrow = lungs_of(volume_of(hu, volume.affine))
+    reason = judge_wholeness(narrow, may_wait=False)
+    assert narrow.volume_ml > 300
+    assert reason is not None
+    assert reason.code == "field_of_view"
+
+
 @pytest.mark.parametrize(
     ("stack_mm", "ends_cm2", "turned"),
     [

@@ -186,6 +186,18 @@ def test_a_stopped_training_goes_on_to_the_same_weights(data: Path, tmp_path: Pa
     assert OUT not in second.weights.with_name("nodule-net.patients.json").read_text()
 
 
+def test_a_checkpoint_of_another_recipe_is_not_gone_on_with(data: Path, tmp_path: Path, few: None) -> None:
+    recipe = {"steps": 2, "cycle": 2, "cache": str(tmp_path / "cache")}
+    said: list[str] = []
+    for changes in ({}, {"rate": 1e-3}, {"rate": 1e-3, "checkpoint_s": 1.0, "steps": 3}):
+        train(Plan("detector", data, tmp_path / "out", None, 1, recipe=recipe | changes), said.append)
+        said.append("--")
+    first, other, longer = "\n".join(said).split("--")[:3]
+    assert "anew" not in first
+    assert "starts anew" in other
+    assert "goes on at step 2" in longer  # more cycles of the same
+
+
 def test_a_planted_nodule_lies_where_it_should_with_the_noise_of_its_place(data: Path) -> None:
     shape = shape_of(load_cubes(data)[0])
     assert shape is not None

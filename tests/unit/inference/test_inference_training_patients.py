@@ -56,3 +56,11 @@ def test_weights_that_saw_none_of_the_patients_are_found_however_ids_are_written
     (tmp_path / "b.patients.json").unlink()
     with pytest.raises(ModelRefused):  # nobody knows whom these saw
         weights_without(tmp_path, {"P-2"})
+
+
+def test_it_does_not_matter_on_which_side_an_id_is_written_otherwise(tmp_path: Path) -> None:
+    (tmp_path / "net.safetensors").touch()
+    write_patients(patients_file(tmp_path / "net.safetensors"), ["q-1 "])
+    assert weights_without(tmp_path, ["Q-1"]) is None
+    assert weights_without(tmp_path, ["q-1"]) is None
+    assert weights_without(tmp_path, ["Q-2"]) is not None
