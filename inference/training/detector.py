@@ -132,7 +132,7 @@ def _made_of(recipe: Mapping[str, Any], sampler: Sampler) -> str:
     same["first"] = min(recipe["steps"], recipe["cycle"])
     digest = hashlib.sha256(json.dumps(same, sort_keys=True, default=str).encode())
     for places in sampler.places:
-        digest.update(np.ascontiguousarray(places.negative[0]))
+        digest.update(np.ascontiguousarray(places.negative[0]).data)
     return digest.hexdigest()
 
 
