@@ -19,9 +19,8 @@ import torch
 from config.catalogue import find_entry
 from config.settings import Read
 from inference.evaluation.grader import READERS_14
-from inference.evaluation.intervals import clopper_pearson, poisson_interval
 from tests.conftest import shared_folder
-from tools.scan_out import scan_out
+from tools.scan_out import scan_out, sums_of, tumours_of
 
 ROOT = Path(__file__).resolve().parents[1]
 NODULES_MIN, TUMOURS, COMPLETE, FALSE_A_SCAN, FALSE_MAX = 9, 3, 4, 1.0, 2
@@ -53,14 +52,9 @@ def scans(folder: Path) -> str:
     torch.manual_seed(0)
     lines, _ = scan_out(shared_folder(), entry, ROOT / "models" / "folds" / entry.name)
     whole = [line for line in lines if line.complete]
-    hits, truth, false = sum(w.hits for w in whole), sum(w.truth for w in whole), [w.false for w in whole]
-    tumours = sum(line.hits for line in lines if line.name.startswith("qin-"))
-    low, high = clopper_pearson(hits, truth)
-    fewest, most = (bound / len(whole) for bound in poisson_interval(sum(false)))
-    said = (
-        f"{hits} of {truth} nodules ({low:.2f} to {high:.2f}), {tumours} of {TUMOURS} tumours, "
-        f"{sum(false) / len(whole):.2f} false positives a scan ({fewest:.2f} to {most:.2f}), at most {max(false)}, n = {len(whole)} scans"
-    )
+    hits, false = sum(w.hits for w in whole), [w.false for w in whole]
+    tumours = sum(line.hits for line in tumours_of(lines))
+    said = sums_of(lines)
     need(len(whole) == COMPLETE, said)
     need(hits >= NODULES_MIN and tumours == TUMOURS, said)
     need(sum(false) / len(whole) <= FALSE_A_SCAN and max(false) <= FALSE_MAX, said)

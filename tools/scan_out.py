@@ -216,7 +216,7 @@ def scan_out(
     for kind in kinds:
         again = [score(otherwise(one, kind), entry, folder) for one in scored]
         others = [_told(one, line_of(one, entry, least[one.scan.name]), least[one.scan.name], kind) for one in again]
-        print(f"{kind}: {_sums(others)}", flush=True)
+        print(f"{kind}: {sums_of(others)}", flush=True)
     return lines, rule(complete)
 
 
@@ -230,17 +230,22 @@ def _told(one: Scored, line: Line, least: tuple[float, float], kind: str = "") -
     return line
 
 
-def _sums(lines: Sequence[Line]) -> str:
+def sums_of(lines: Sequence[Line]) -> str:
+    """Nodules, tumours and false positives of all scans, with n and exact intervals."""
     whole = [line for line in lines if line.complete]
-    hits, truth, false = sum(line.hits for line in whole), sum(line.truth for line in whole), [w.false for w in whole]
-    tumours = [line for line in lines if line.name.startswith("qin-")]
+    hits, truth, false = sum(w.hits for w in whole), sum(w.truth for w in whole), [w.false for w in whole]
+    tumours = tumours_of(lines)
     low, high = clopper_pearson(hits, truth)
-    fewest, most = poisson_interval(sum(false))
+    fewest, most = (bound / len(whole) for bound in poisson_interval(sum(false)))
     return (
-        f"nodules {hits} of {truth} ({low:.2f} to {high:.2f}), target tumours {sum(t.hits for t in tumours)} of {len(tumours)}, "
-        f"false positives {sum(false) / len(whole):.2f} a scan ({fewest / len(whole):.2f} to {most / len(whole):.2f}), "
-        f"at most {max(false)}, n = {len(whole)} scans"
+        f"{hits} of {truth} nodules ({low:.2f} to {high:.2f}), {sum(t.hits for t in tumours)} of {len(tumours)} tumours, "
+        f"{sum(false) / len(whole):.2f} false positives a scan ({fewest:.2f} to {most:.2f}), at most {max(false)}, n = {len(whole)} scans"
     )
+
+
+def tumours_of(lines: Sequence[Line]) -> list[Line]:
+    """Those of scans with one target tumour."""
+    return [line for line in lines if line.name.startswith("qin-")]
 
 
 def main() -> int:
@@ -261,7 +266,7 @@ def main() -> int:
     entry = find_entry(arguments.entry, "detector")
     folder = arguments.weights or ROOT / "models" / "folds" / entry.name
     lines, least = scan_out(arguments.data, entry, folder, arguments.otherwise)
-    print(_sums(lines))
+    print(sums_of(lines))
     print(f"the rule on all complete scans: confidence_min {least[0]:.3f}, confidence_min_large {least[1]:.3f}")
     return 0
 

@@ -135,7 +135,7 @@ def drawn_distractor(rng: np.random.Generator) -> Shape:
     )
 
 
-_OPACITY_MM: Final = 73  # as far as the wide view sees
+OPACITY_MM: Final = 73  # as far as the wide view sees
 _APART_ML: Final = 0.3  # a patch of its own
 _ROUND_MAX, _ROUND_MAX_OF_SEVERAL = 0.62, 0.72  # of the ball around a patch; a rounder one might be a nodule
 _OPACITY_SHARE: Final = (0.06, 0.5)
@@ -152,7 +152,7 @@ def drawn_opacity(rng: np.random.Generator) -> Shape:
         depth = _rolled_to_top(rng, depth)
         inside = depth > 0
         parts, _ = ndi.label(inside)
-        middle = _OPACITY_MM // 2
+        middle = OPACITY_MM // 2
         here = parts == parts[middle, middle, middle]
         several = np.count_nonzero(np.bincount(parts.ravel())[1:] > _APART_ML * 1000) >= 3
         fills = _fills_its_ball(here)
@@ -170,7 +170,7 @@ def drawn_opacity(rng: np.random.Generator) -> Shape:
 
 def _smooth(rng: np.random.Generator, sigma_mm: float) -> Array:
     """Gaussian noise of standard deviation 1 that is smooth over some mm."""
-    field = ndi.gaussian_filter(rng.normal(size=(_OPACITY_MM,) * 3).astype(np.float32), sigma_mm, mode="wrap")
+    field = ndi.gaussian_filter(rng.normal(size=(OPACITY_MM,) * 3).astype(np.float32), sigma_mm, mode="wrap")
     return np.asarray(field / float(field.std()), np.float32)
 
 
@@ -178,7 +178,7 @@ def _rolled_to_top(rng: np.random.Generator, depth: Array) -> Array:
     """The field turned round (it has no edge) until one of its tops lies in the middle."""
     tops = np.argwhere((ndi.maximum_filter(depth, 9, mode="wrap") == depth) & (depth > 0))
     top = tops[int(rng.integers(len(tops)))]
-    return np.roll(depth, tuple(int(_OPACITY_MM // 2 - at) for at in top), axis=(0, 1, 2))
+    return np.roll(depth, tuple(int(OPACITY_MM // 2 - at) for at in top), axis=(0, 1, 2))
 
 
 def _fills_its_ball(body: npt.NDArray[np.bool_]) -> float:

@@ -18,7 +18,7 @@ from inference.findings import MaskCrop, Point
 from inference.lungs import Lungs
 from inference.measure import to_lps_mm
 from inference.training.crops import load_cubes, load_native, patient_key
-from inference.training.drawn import drawn_opacity
+from inference.training.drawn import OPACITY_MM, drawn_opacity
 from inference.training.patch_sampler import TEST_FOLD
 from inference.training.places import lung_sites, noise_hu
 from inference.training.planting import Shape, shapes_of
@@ -92,14 +92,13 @@ def ill_scan(scan: Scan, lungs: Lungs, rng: np.random.Generator) -> Scan:
     hu = scan.volume.hu.astype(np.float32)
     spacing, sigma = np.array(scan.volume.spacing_mm), noise_hu(scan.volume, lungs)
     sites = list(lung_sites(scan, lungs, rng))
+    distance = np.linalg.norm(np.indices((OPACITY_MM,) * 3) - OPACITY_MM // 2, axis=0)
+    window = 1 / (1 + np.exp((distance - _WINDOW_MM[0]) / _WINDOW_MM[1]))
     laid = 0
     for n in rng.permutation(len(sites)):
         if laid == ILL_PATCHES:
             break
         patch = drawn_opacity(rng).turned(rng)
-        middle = np.array(patch.filled.shape) // 2
-        distance = np.linalg.norm(np.indices(patch.filled.shape).T - middle, axis=-1).T
-        window = 1 / (1 + np.exp((distance - _WINDOW_MM[0]) / _WINDOW_MM[1]))
         faded = replace(patch, filled=(patch.filled * window).astype(np.float32))
         laid += _into(hu, spacing, np.array(sites[n][0]), faded, sigma, rng) is not None
     volume = Volume(**{**scan.volume.__dict__, "hu": np.clip(np.rint(hu), -2000, 3000).astype(np.int16)})
