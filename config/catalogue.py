@@ -64,13 +64,13 @@ class Entry(BaseModel):
         parts = (self.task, self.kind, self.version, self.sha256, parameters_digest(self.parameters))
         return hashlib.sha256(json.dumps(parts).encode()).hexdigest()
 
-    def number(self, name: str) -> float:
-        """A parameter that is one number.
+    def number(self, name: str, otherwise: float | None = None) -> float:
+        """A parameter that is one number; `otherwise` where the entry has none: for parameters that came later than entries.
 
         Raises:
-            ConfigurationError: the entry has no such parameter.
+            ConfigurationError: the entry has no such parameter, and it takes one; or it is no number.
         """
-        value = self.parameters.get(name)
+        value = self.parameters.get(name, otherwise)
         if not isinstance(value, int | float):
             raise ConfigurationError(f"no parameter {name} that is a number", self.name, "put the catalogue right")
         return float(value)

@@ -51,11 +51,21 @@ class _Peak:
 @dataclass(frozen=True)
 class Faint:
     """A second look for ground glass: nothing is brighter than `hu_max` in it, so vessels and solid nodules answer no more than
-    what is faint. Scales from `scale_mm_min` on; at most `places_max` places that the first look did not name."""
+    what is faint. Scales from `scale_mm_min` on; at most `places_max` places that the first look did not name.
+
+    Raises:
+        ConfigurationError: `hu_max` is no brighter than lung.
+    """
 
     hu_max: float
     scale_mm_min: float
     places_max: int
+
+    def __post_init__(self) -> None:
+        if self.hu_max <= _LUNG_HU:
+            raise ConfigurationError(
+                f"faint_hu_max {self.hu_max:g} leaves nothing above lung ({_LUNG_HU:g} HU)", "", "give a higher one"
+            )
 
 
 class DotFilter:

@@ -108,7 +108,8 @@ def first_stage(entry: Entry, device: torch.device) -> DotFilter:
 class NoduleNetDetector:
     """Both stages. Parameters of the catalogue: `scales_mm` and `places_max` of the filter, `faint_hu_max`, `faint_scale_mm_min`
     and `faint_max` of its second look (`Faint`), `batch` (places at a time), `closer_max` (how many places get all flips),
-    `response_weight` and `response_usual` (the logarithm of the filter's answer counts with the logit), `confidence_min`, and
+    `response_weight` and `response_usual` (the logarithm of the filter's answer counts with the logit), `size_weight` (so does
+    that of the diameter, below `large_mm`; 0 where an entry has none), `confidence_min`, and
     `confidence_min_large` from a diameter of `large_mm` on: large places are few, and fewer of them are vessels. The best
     `candidates_max` places are kept.
     """
@@ -126,6 +127,7 @@ class NoduleNetDetector:
         self._closer_max = int(entry.number("closer_max"))
         self._response_weight = entry.number("response_weight")
         self._response_usual = entry.number("response_usual")
+        self._size_weight = entry.number("size_weight", 0.0)
         self._confidence_min = entry.number("confidence_min")
         self._confidence_min_large = entry.number("confidence_min_large")
         self._large_mm = entry.number("large_mm")
@@ -156,7 +158,9 @@ class NoduleNetDetector:
         return spot.confidence is not None and spot.confidence >= least
 
     def _score(self, spot: Spot, logit: float) -> float:
-        return logit + self._response_weight * math.log(spot.response / self._response_usual)
+        size = min(spot.scale_mm / self._large_mm, 1.0)  # of the smallest places most are vessels
+        answer = spot.response / self._response_usual
+        return logit + self._response_weight * math.log(answer) + self._size_weight * math.log(size)
 
     def _confidence(self, spot: Spot, logit: float) -> float:
         return 1 / (1 + math.exp(-max(-30.0, min(30.0, self._score(spot, logit)))))

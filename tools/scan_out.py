@@ -190,9 +190,7 @@ def line_of(scored: Scored, entry: Entry, least: tuple[float, float]) -> Line:
     try:
         reading = read(scored.scan.volume, Chain(lungs=given, detector=given, outliner=outliner), ReadLimits())
     except ReadingError as turned:
-        return Line(
-            scored.scan.name, scored.scan.complete, sum(t.counts for t in targets), 0, 0, 0, f"not read: {turned.what}"
-        )
+        return _not_read(scored.scan, turned)
     nodules = reading.nodules or ()
     judged = judge([n.centre_lps_mm for n in nodules], [n.confidence or 0.0 for n in nodules], targets)
     truth = sum(target.counts for target in targets)
@@ -202,6 +200,11 @@ def line_of(scored: Scored, entry: Entry, least: tuple[float, float]) -> Line:
         f"{n.confidence:.3f}:{n.long_axis_mm:g}mm:{j.verdict}" for n, j in zip(nodules, judged, strict=True)
     )
     return Line(scored.scan.name, scored.scan.complete, truth, hits, false, len(nodules), words)
+
+
+def _not_read(scan: Scan, turned: ReadingError) -> Line:
+    truth = sum(target.counts for target in targets_of(scan))
+    return Line(scan.name, scan.complete, truth, 0, 0, 0, f"not read: {turned.what}")
 
 
 def scan_out(
@@ -214,8 +217,14 @@ def scan_out(
     least = {s.scan.name: rule([c for c in complete if c.scan.patient != s.scan.patient]) for s in scored}
     lines = [_told(one, line_of(one, entry, least[one.scan.name]), least[one.scan.name]) for one in scored]
     for kind in kinds:
-        again = [score(otherwise(one, kind), entry, folder) for one in scored]
-        others = [_told(one, line_of(one, entry, least[one.scan.name]), least[one.scan.name], kind) for one in again]
+        others = []
+        for one in scored:
+            try:
+                one = score(otherwise(one, kind), entry, folder)
+                line = line_of(one, entry, least[one.scan.name])
+            except ReadingError as turned:
+                line = _not_read(one.scan, turned)
+            others.append(_told(one, line, least[one.scan.name], kind))
         print(f"{kind}: {sums_of(others)}", flush=True)
     return lines, rule(complete)
 

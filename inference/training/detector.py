@@ -1,7 +1,7 @@
 """Train the detector's second stage: from a data folder to weights.
 
 Binary cross-entropy with softened labels, AdamW with weight decay, a cosine schedule after a short rise that starts
-anew after each cycle, lower every time (Loshchilov and Hutter 2017, arXiv:1608.03983); batches of a fixed
+anew, lower, after each cycle (Loshchilov and Hutter 2017, arXiv:1608.03983); batches of a fixed
 mix of nodules and of what is none (`patch_sampler.py`), where places that the network takes for nodules come back more often:
 hard negatives are mined anew at every step. The same plan goes on from its checkpoint.
 """
@@ -28,8 +28,9 @@ from inference.training.plan import Plan, Progress, Trained
 from inference.training.scans import scan_facts, scan_folders
 
 RECIPE: Final[Mapping[str, Any]] = {
-    "steps": 2600,
+    "steps": 3200,
     "cycle": 2000,
+    "again": 600,
     "restart": 0.4,
     "rate": 3e-3,
     "decay": 0.02,
@@ -178,11 +179,12 @@ class _Run:
     def _schedule(self) -> float:
         if self.step < _RISE:
             return (self.step + 1) / _RISE
-        cycle, place = divmod(self.step, self._recipe["cycle"])
-        first = _RISE if cycle == 0 else 0
-        length = min(self._recipe["cycle"], self._recipe["steps"] - cycle * self._recipe["cycle"])
-        share = (place - first) / max(1, length - first)
-        return float(self._recipe["restart"] ** cycle * 0.5 * (1 + math.cos(math.pi * share)) + 1e-3)
+        start, length, top = _RISE, self._recipe["cycle"] - _RISE, 1.0
+        if self.step >= self._recipe["cycle"]:
+            length, top = self._recipe["again"], self._recipe["restart"]
+            start = self.step - (self.step - self._recipe["cycle"]) % length
+        share = (self.step - start) / max(1, min(length, self._recipe["steps"] - start))
+        return float(top * 0.5 * (1 + math.cos(math.pi * share)) + 1e-3)
 
     def save(self) -> None:
         """Write the checkpoint, whole or not at all."""

@@ -171,11 +171,11 @@ def _measured(plan: Plan, say: Progress, outlining: Outlining | None = None) -> 
 
 def outlining_of(plan: Plan, crops: Sequence[Crop]) -> Outlining:
     """Who outlines the crops: the outliner of the recipe's `detector`, or, with `outliner` and `outliner_folds` (a folder), the
-    weights of each fold. Raises NoSuchData: a fold of the crops has none."""
+    weights of each fold. Raises: see `fold_entries`."""
     folder = plan.recipe.get("outliner_folds")
     if folder:
         entry = find_entry(str(plan.recipe["outliner"]), "outliner")
-        return FoldsOutlining(fold_entries(entry, Path(str(folder)), (crop.fold for crop in crops)))
+        return FoldsOutlining(fold_entries(entry, Path(str(folder)), crops))
     detector = find_entry(str(plan.recipe.get("detector", "hessian-dot")), "detector")
     return ShippedOutlining(find_entry(detector.outliner, "outliner"))
 

@@ -7,7 +7,7 @@ eight patches of disease are drawn into each of these scans (`planted_scans.ill_
 from collections.abc import Sequence
 from typing import Final
 
-LARGE_MM: Final = 15.0
+LARGE_MM: Final = 10.0
 FALSE_PER_SCAN: Final = 0.5
 FALSE_PER_SCAN_LARGE: Final = 0.0
 FALSE_PER_ILL_SCAN_LARGE: Final = 4.0

@@ -19,12 +19,13 @@ from config.catalogue import Entry, parameters_digest
 from inference.chain import build_part
 from inference.detect import DotFilter
 from inference.device import choose_device
-from inference.errors import NoSuchData
+from inference.errors import InSample, NoSuchData
 from inference.findings import MaskCrop, Point
 from inference.lungs import RIGHT, Lungs
 from inference.reader import Outliner, Spot
 from inference.stored import with_weights
 from inference.training.crops import Crop, volume_of
+from inference.training.patients import seen_among
 from inference.training.plan import Progress
 
 PROMPT_MM_MAX: Final = 3.0
@@ -183,17 +184,26 @@ class FoldsOutlining(OutlinerOutlining):
         super().__init__(by_fold, digests[0] if len(set(digests)) == 1 else "".join(digests))
 
 
-def fold_entries(entry: Entry, folder: Path, folds: Iterable[int]) -> Mapping[int, Entry]:
-    """An entry with the weights of each fold, `<entry>.<fold>.safetensors` in a folder.
+def fold_entries(entry: Entry, folder: Path, crops: Iterable[Crop]) -> Mapping[int, Entry]:
+    """An entry with the weights of each fold of the crops, `<entry>.<fold>.safetensors` in a folder.
 
     Raises:
         NoSuchData: a fold has none.
+        InSample: they were trained on a patient of it.
+        ModelRefused: nobody knows whom they were trained on.
     """
+    patients: dict[int, set[str]] = {}
+    for crop in crops:
+        patients.setdefault(crop.fold, set()).add(crop.patient)
     found: dict[int, Entry] = {}
-    for fold in sorted(set(folds)):
+    for fold, members in sorted(patients.items()):
         file = folder / f"{entry.name}.{fold}.safetensors"
         if not file.is_file():
             raise NoSuchData(f"no weights {file.name} for fold {fold}", str(folder), "train the outliner's folds first")
+        if seen := seen_among(file, members):
+            raise InSample(
+                f"{len(seen)} patients of fold {fold} are among those of its weights", file.name, "train them again"
+            )
         found[fold] = with_weights(entry, file)
     return found
 

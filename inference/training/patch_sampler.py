@@ -128,9 +128,7 @@ class Sampler:
             views.append(self._cut(rng, self.places[scan].negative, place))
         views += [self._ill(rng, _SHIFT_MM) for _ in range(mix.opacities if ill else 0)]
         views += [self._planted(rng, self.distractors) for _ in range(mix.distractors)]
-        views += [
-            self._cut(rng, site.site, int(rng.integers(len(site.site[0])))) for site in self._some(rng, mix.sites)
-        ]
+        views += [self._site(rng, places) for places in self._some(rng, mix.sites)]
         for n in range(mix.positives, mix.size):
             if rng.random() < _NO_WIDE_SHARE:
                 views[n] = (views[n][0], np.full_like(views[n][1], _NO_WIDE_HU))
@@ -166,6 +164,9 @@ class Sampler:
         places = self._with_nodules[int(rng.integers(len(self._with_nodules)))]
         return self._cut(rng, places.positive, int(rng.integers(len(places.positive[0]))))
 
+    def _site(self, rng: np.random.Generator, places: Places) -> Views:
+        return self._cut(rng, places.site, int(rng.integers(len(places.site[0]))))
+
     def _cube(self, rng: np.random.Generator) -> Views:
         crop = self.cubes[int(rng.integers(len(self.cubes)))]
         first = (np.array(crop.hu.shape) - NEAR_SIZE) // 2 + rng.integers(-_SHIFT_MM, _SHIFT_MM + 1, 3)
@@ -176,9 +177,10 @@ class Sampler:
         """Lung with patches of disease, the middle of one as far from the views' middle."""
         shape = self.opacities[int(rng.integers(len(self.opacities)))].turned(rng)
         (places,) = self._some(rng, 1)
-        near, wide = self._cut(rng, places.site, int(rng.integers(len(places.site[0]))))
+        near, wide = self._site(rng, places)
         noise = self.noise.piece(rng, 3 * WIDE_SIZE)
-        return plant(near, wide, shape, rng.integers(-reach_mm, reach_mm + 1, 3), noise, places.noise_hu)
+        rolled = shape.rolled(rng.integers(-reach_mm, reach_mm + 1, 3))
+        return plant(near, wide, rolled, np.zeros(3, np.intp), noise, places.noise_hu)
 
     def _planted(self, rng: np.random.Generator, shapes: Sequence[Shape], ill: bool = False) -> Views:
         """A shape in lung where most of it can be seen (behind pleura or heart it could not); where lungs are ill, in some
@@ -187,9 +189,10 @@ class Sampler:
         reach = max(_SHIFT_MM, int(shape.diameter_mm / 5))
         for _ in range(_TRIES):
             (places,) = self._some(rng, 1)
-            near, wide = self._cut(rng, places.site, int(rng.integers(len(places.site[0]))))
             if ill and rng.random() < _ILL_SHARE:
                 near, wide = self._ill(rng, _ILL_MM)
+            else:
+                near, wide = self._site(rng, places)
             noise = self.noise.piece(rng, 3 * WIDE_SIZE)
             planted = plant(near, wide, shape, rng.integers(-reach, reach + 1, 3), noise, places.noise_hu)
             changed = np.abs(planted[0] - near) > _SEEN_HU

@@ -50,6 +50,12 @@ class Shape:
             hu=np.flip(self.hu.transpose(axes), axis=flips),
         )
 
+    def rolled(self, shift_mm: npt.NDArray[np.intp]) -> "Shape":
+        """Moved by whole mm, and what leaves the grid on one side comes back on the other: for fields that have no edge."""
+        shift = tuple(int(mm) for mm in shift_mm)
+        axes = (0, 1, 2)
+        return replace(self, filled=np.roll(self.filled, shift, axes), hu=np.roll(self.hu, shift, axes))
+
 
 def shape_of(crop: Crop) -> Shape | None:
     """The nodule of a crop; None when its mask is empty or too small to be resampled."""

@@ -116,6 +116,11 @@ def test_ground_glass_has_a_place_of_its_own_among_many_bright_dots() -> None:
     assert 6 < found.scale_mm < 16
 
 
+def test_a_second_look_that_leaves_nothing_above_lung_is_refused_with_its_name() -> None:
+    with pytest.raises(ConfigurationError, match="faint_hu_max -900"):
+        Faint(-900.0, 3.0, 1)
+
+
 def test_what_is_outside_the_lungs_is_no_candidate() -> None:
     volume = lung_with(((15.0, 30.0, 30.0), 8.0, 40.0), ((45.0, 30.0, 30.0), 8.0, 40.0))
     labels = all_lung(volume).labels.copy()

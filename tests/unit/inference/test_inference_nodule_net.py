@@ -132,6 +132,17 @@ def test_large_places_have_an_operating_point_of_their_own() -> None:
     assert not ours.is_strong(Spot((1.0, 1.0, 1.0), 80.0, 14.0, 0.8))
 
 
+def test_the_smaller_a_place_the_more_the_network_must_say_up_to_the_size_that_is_large() -> None:
+    spots = spots_in(chest(BALLS), confidence_min=2.0, confidence_min_large=2.0, large_mm=15.0)
+    weighed = spots_in(chest(BALLS), confidence_min=2.0, confidence_min_large=2.0, large_mm=15.0, size_weight=1.0)
+    plain = {spot.centre: spot.confidence or 0 for spot in spots}
+    sizes = [spot.scale_mm for spot in weighed]
+    assert min(sizes) < 15 <= max(sizes)
+    for spot in weighed:
+        odds, before = ((c / (1 - c)) for c in (spot.confidence or 0, plain[spot.centre]))
+        assert odds / before == pytest.approx(min(spot.scale_mm / 15, 1), rel=0.05)
+
+
 def test_several_strong_places_on_one_mass_are_one_finding_of_the_best_confidence() -> None:
     hu = np.full((60, 60, 60), -850, np.int16)
     k, j, i = np.ogrid[:60, :60, :60]

@@ -21,7 +21,7 @@ from inference.training.patch_sampler import load_sampler
 from inference.training.patients import read_patients
 from inference.training.places import Places, kept_from, load_places, made_from, save_places
 from inference.training.plan import Plan
-from inference.training.planting import centred, plant, resized, shape_of
+from inference.training.planting import Shape, centred, plant, resized, shape_of
 from tests.made_data import write_nodules
 
 OUT = "P-6"
@@ -264,6 +264,18 @@ def test_late_batches_have_ill_lungs_that_are_no_nodules(data: Path, tmp_path: P
     ill = late[(labels == 0) & (which < 0)][: sampler.mix.opacities]
     healthy_lung = late[which >= 0]
     assert all((one > -750).mean() > (healthy_lung > -750).mean() + 0.05 for one in ill)
+
+
+def test_disease_beside_a_nodule_reaches_to_the_end_of_both_views(data: Path, tmp_path: Path) -> None:
+    sampler = load_sampler(data, [], tmp_path / "cache", ENTRY, 1, print)
+    size = drawn_opacity(np.random.default_rng(3)).filled.shape
+    everywhere = Shape(np.ones(size, np.float32), np.full(size, -200, np.float32), 0.0, nodule=False)
+    sampler.draw_opacities = lambda: [everywhere]
+    healthy = Shape(np.full((3, 3, 3), 1e-6, np.float32), np.full((3, 3, 3), -200, np.float32), 1.0)
+    ill = [sampler._planted(np.random.default_rng(seed), [healthy], ill=True) for seed in range(30)]
+    ill = [(near, wide) for near, wide in ill if np.median(near) > -500]
+    assert ill
+    assert all((near > -700).mean() > 0.99 and (wide > -700).mean() > 0.99 for near, wide in ill)
 
 
 def test_resizing_keeps_the_shape_and_its_middle(data: Path) -> None:

@@ -10,7 +10,7 @@ import pytest
 from safetensors.numpy import load_file
 
 from config.catalogue import Entry, find_entry
-from inference.errors import NoSuchData
+from inference.errors import InSample, ModelRefused, NoSuchData
 from inference.features import NAMES
 from inference.findings import Algorithm, MaskCrop
 from inference.lungs import Lungs
@@ -38,7 +38,7 @@ from inference.training.own_outlines import (
     outline_crops,
     prompt_of,
 )
-from inference.training.patients import patients_file, read_patients
+from inference.training.patients import patients_file, read_patients, write_patients
 from inference.training.plan import Plan, Trained
 from inference.volume import Volume
 from tests.made_data import write_nodules
@@ -263,10 +263,12 @@ class _Marks:
 
 
 @pytest.fixture
-def folds(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+def folds(run: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """A folder of weights for five folds; what they are loaded into marks as many voxels as the fold's number and one."""
     for fold in range(5):
-        (tmp_path / f"outline-unet.{fold}.safetensors").write_bytes(bytes([fold]))
+        weights = tmp_path / f"outline-unet.{fold}.safetensors"
+        weights.write_bytes(bytes([fold]))
+        write_patients(patients_file(weights), [crop.patient for crop in load_native(run.data) if crop.fold != fold])
     monkeypatch.setattr(_Marks, "made", [])
     monkeypatch.setattr(own_outlines, "build_part", lambda entry, device: _Marks(entry))
     return tmp_path
@@ -274,7 +276,7 @@ def folds(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 def test_each_crop_is_outlined_by_weights_that_never_saw_its_fold(run: Run, folds: Path) -> None:
     entry = find_entry("outline-unet", "outliner")
-    entries = fold_entries(entry, folds, range(5))
+    entries = fold_entries(entry, folds, load_native(run.data))
     outlining = FoldsOutlining(entries)
     crops = load_native(run.data)[:12]
     outlined = outline_crops(crops, outlining, folds / "kept", 0, lambda line: None)
@@ -289,8 +291,8 @@ def test_each_crop_is_outlined_by_weights_that_never_saw_its_fold(run: Run, fold
         outline_crops(crops, FoldsOutlining({0: entries[0]}), folds / "kept", 0, lambda line: None)
 
 
-def test_kept_outlines_are_of_the_same_weights_with_the_same_parameters_in_every_fold(folds: Path) -> None:
-    entries = fold_entries(find_entry("outline-unet", "outliner"), folds, range(5))
+def test_kept_outlines_are_of_the_same_weights_with_the_same_parameters_in_every_fold(run: Run, folds: Path) -> None:
+    entries = fold_entries(find_entry("outline-unet", "outliner"), folds, load_native(run.data))
     stamp = FoldsOutlining(entries).stamp
     assert FoldsOutlining(dict(reversed(entries.items()))).stamp == stamp
 
@@ -301,7 +303,7 @@ def test_kept_outlines_are_of_the_same_weights_with_the_same_parameters_in_every
     assert changed(0, 1, 2, 3, 4, peak_min=0.9) == stamp  # whether it is a nodule is not asked here
     lower = [changed(0, threshold=0.4), changed(1, threshold=0.4), changed(0, 1, 2, 3, 4, threshold=0.4)]
     (folds / "outline-unet.2.safetensors").write_bytes(b"others")
-    other = FoldsOutlining(fold_entries(find_entry("outline-unet", "outliner"), folds, range(5))).stamp
+    other = FoldsOutlining(fold_entries(find_entry("outline-unet", "outliner"), folds, load_native(run.data))).stamp
     assert len({stamp, other, *lower}) == 5
 
 
@@ -315,3 +317,14 @@ def test_a_fold_without_weights_is_told_before_anything_is_outlined(run: Run, fo
         train(plan, lambda line: None)
     assert str(folds) in str(raised.value)
     assert not (folds / "out" / "outlines").exists()
+
+
+def test_weights_that_saw_a_patient_of_their_fold_outline_nothing(run: Run, folds: Path) -> None:
+    crops, entry = load_native(run.data), find_entry("outline-unet", "outliner")
+    weights = folds / "outline-unet.2.safetensors"
+    write_patients(patients_file(weights), [next(crop.patient for crop in crops if crop.fold == 2)])
+    with pytest.raises(InSample, match="1 patients of fold 2"):
+        fold_entries(entry, folds, crops)
+    patients_file(weights).unlink()
+    with pytest.raises(ModelRefused):
+        fold_entries(entry, folds, crops)
