@@ -7,7 +7,7 @@ method; `inference/chain.py` alone does. Same volume, same chain, same device: s
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
-from typing import Protocol
+from typing import Final, Protocol
 
 from inference.findings import Algorithm, Candidate, MaskCrop, Nodule, Reading, Reason, Status
 from inference.gate import flags
@@ -15,6 +15,8 @@ from inference.gate import limits as limits_of
 from inference.lungs import Lungs, judge_wholeness
 from inference.measure import measure_nodule, sphere_diameter_mm, to_lps_mm
 from inference.volume import Volume
+
+_WHOLE_SHARE: Final = 0.5  # of the diameter of a place: a narrower body is not what answered there
 
 Progress = Callable[[str, int, int], None]
 """Called with stage (`lungs`, `detect`, `outline`, `grade`), how many parts of it are done, and of how many."""
@@ -214,7 +216,8 @@ def outlined(
 ) -> tuple[tuple[Spot, ...], list[int], Sequence[MaskCrop | None]]:
     """The spots, which of them are strong, and a mask or None for each of these.
 
-    A spot without an outline gives way to its parts: the hilum must not take a nodule beside it with it. A score must reach
+    A spot without an outline gives way to its parts: the hilum must not take a nodule beside it with it. So does one whose outline
+    is not half as wide as it. A score must reach
     the operating point of the size that was outlined too: a small vessel in a large place has the chance of a small one.
     """
     too_small: set[Spot] = set()
@@ -240,9 +243,11 @@ def _parts(spot: Spot) -> list[Spot]:
 
 
 def _is_strong_at_its_size(spot: Spot, mask: MaskCrop, volume: Volume, detector: Detector) -> bool:
+    """A body not half as wide as the place that answered is not what answered there: one vessel of a hilum."""
     diameter_mm = sphere_diameter_mm(mask.voxels, volume.spacing_mm)
-    smaller = spot.confidence is not None and diameter_mm < spot.scale_mm
-    return not smaller or detector.is_strong(replace(spot, scale_mm=diameter_mm))
+    if spot.confidence is None or diameter_mm >= spot.scale_mm:
+        return True
+    return diameter_mm >= _WHOLE_SHARE * spot.scale_mm and detector.is_strong(replace(spot, scale_mm=diameter_mm))
 
 
 def _quality(volume: Volume, lungs: Lungs, *, more: int, nodules_max: int) -> tuple[str, ...]:

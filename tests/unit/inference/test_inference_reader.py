@@ -122,7 +122,7 @@ def test_a_score_must_do_for_the_size_that_was_outlined() -> None:
         """From 10 mm on a score of 0.8 is enough, below it takes 0.9."""
 
         def detect(self, volume: Volume, lungs: Lungs, progress: Progress) -> Sequence[Spot]:
-            return [Spot((10.0 * n + 5,) * 3, 99.0, 16.0, score) for n, score in enumerate((0.95, 0.92, 0.85))]
+            return [Spot((10.0 * n + 5,) * 3, 99.0, 11.0, score) for n, score in enumerate((0.95, 0.92, 0.85))]
 
         def is_strong(self, spot: Spot) -> bool:
             return (spot.confidence or 0.0) >= (0.8 if spot.scale_mm >= 10 else 0.9)
@@ -140,6 +140,26 @@ def test_a_score_must_do_for_the_size_that_was_outlined() -> None:
     assert [n.confidence for n in small.nodules or ()] == [0.95, 0.92]
     assert [c.reported for c in small.candidates] == [True, True, False]
     assert [n.confidence for n in large.nodules or ()] == [0.95, 0.92, 0.85]
+
+
+def test_a_body_not_half_as_wide_as_its_place_gives_way_to_the_parts_of_the_place() -> None:
+    part = Spot((30.0, 30.0, 30.0), 60.0, 5.0, 0.9)
+
+    class Hilum(GivenSpots):
+        def detect(self, volume: Volume, lungs: Lungs, progress: Progress) -> Sequence[Spot]:
+            return [Spot((40.0, 40.0, 40.0), 98.0, self.scale_mm, 0.97, (part,))]
+
+        scale_mm = 8.0
+
+        def is_strong(self, spot: Spot) -> bool:
+            return True
+
+    class Wide(Hilum):
+        scale_mm = 16.0
+
+    whole, pieces = (read(volume(), chain(detector=d), ReadLimits()).nodules or () for d in (Hilum(), Wide()))
+    assert [n.confidence for n in whole] == [0.97]  # its body is as wide as a ball of 6.1 mm
+    assert [n.confidence for n in pieces] == [0.9]
 
 
 def test_a_place_that_is_too_small_for_its_score_leaves_the_body_to_the_others() -> None:
