@@ -109,7 +109,8 @@ class NoduleNetDetector:
     """Both stages. Parameters of the catalogue: `scales_mm` and `places_max` of the filter, `faint_hu_max`, `faint_scale_mm_min`
     and `faint_max` of its second look (`Faint`), `batch` (places at a time), `closer_max` (how many places get all flips),
     `response_weight` and `response_usual` (the logarithm of the filter's answer counts with the logit), `size_weight` (so does
-    that of the diameter, below `large_mm`; 0 where an entry has none), `confidence_min`, and
+    that of the diameter, below `large_mm`; 0 where an entry has none), `whole_share` (an outline narrower than that share of its
+    place is not of what answered: one vessel of a hilum; 0 where an entry has none), `confidence_min`, and
     `confidence_min_large` from a diameter of `large_mm` on: large places are few, and fewer of them are vessels. The best
     `candidates_max` places are kept.
     """
@@ -128,6 +129,7 @@ class NoduleNetDetector:
         self._response_weight = entry.number("response_weight")
         self._response_usual = entry.number("response_usual")
         self._size_weight = entry.number("size_weight", 0.0)
+        self._whole_share = entry.number("whole_share", 0.0)
         self._confidence_min = entry.number("confidence_min")
         self._confidence_min_large = entry.number("confidence_min_large")
         self._large_mm = entry.number("large_mm")
@@ -149,7 +151,10 @@ class NoduleNetDetector:
         closer = self._logits([near[n] for n in best], [wide[n] for n in best], FLIPS[_FIRST_FLIPS:], progress)
         for n, logit in zip(best, closer, strict=True):
             logits[n] += (logit - logits[n]) * (len(FLIPS) - _FIRST_FLIPS) / len(FLIPS)
-        scored = [replace(s, confidence=self._confidence(s, z)) for s, z in zip(spots, logits, strict=True)]
+        scored = [
+            replace(s, confidence=self._confidence(s, z), body_mm_min=self._whole_share * s.scale_mm)
+            for s, z in zip(spots, logits, strict=True)
+        ]
         return sorted(scored, key=_by_confidence)
 
     def is_strong(self, spot: Spot) -> bool:
@@ -158,9 +163,10 @@ class NoduleNetDetector:
         return spot.confidence is not None and spot.confidence >= least
 
     def _score(self, spot: Spot, logit: float) -> float:
-        size = min(spot.scale_mm / self._large_mm, 1.0)  # of the smallest places most are vessels
-        answer = spot.response / self._response_usual
-        return logit + self._response_weight * math.log(answer) + self._size_weight * math.log(size)
+        score = logit + self._response_weight * math.log(spot.response / self._response_usual)
+        if self._size_weight:  # of the smallest places most are vessels
+            score += self._size_weight * math.log(min(spot.scale_mm / self._large_mm, 1.0))
+        return score
 
     def _confidence(self, spot: Spot, logit: float) -> float:
         return 1 / (1 + math.exp(-max(-30.0, min(30.0, self._score(spot, logit)))))

@@ -7,7 +7,7 @@ method; `inference/chain.py` alone does. Same volume, same chain, same device: s
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
-from typing import Final, Protocol
+from typing import Protocol
 
 from inference.findings import Algorithm, Candidate, MaskCrop, Nodule, Reading, Reason, Status
 from inference.gate import flags
@@ -15,8 +15,6 @@ from inference.gate import limits as limits_of
 from inference.lungs import Lungs, judge_wholeness
 from inference.measure import measure_nodule, sphere_diameter_mm, to_lps_mm
 from inference.volume import Volume
-
-_WHOLE_SHARE: Final = 0.5  # of the diameter of a place: a narrower body is not what answered there
 
 Progress = Callable[[str, int, int], None]
 """Called with stage (`lungs`, `detect`, `outline`, `grade`), how many parts of it are done, and of how many."""
@@ -26,13 +24,15 @@ Progress = Callable[[str, int, int], None]
 class Spot:
     """A place where a nodule may be: `centre` (k, j, i) in voxels of the source grid, the detector's `response`, the
     diameter `scale_mm` that answered best, and the `confidence`, a score of 0 to 1, of a detector that was trained. `parts`
-    are places that were taken for pieces of it: they count by themselves where it turns out to be no nodule."""
+    are places that were taken for pieces of it: they count by themselves where it turns out to be no nodule. An outline
+    narrower than `body_mm_min` is not of what answered there."""
 
     centre: tuple[float, float, float]
     response: float
     scale_mm: float
     confidence: float | None = None
     parts: tuple["Spot", ...] = ()
+    body_mm_min: float = 0.0
 
 
 class LungSegmenter(Protocol):
@@ -217,8 +217,8 @@ def outlined(
     """The spots, which of them are strong, and a mask or None for each of these.
 
     A spot without an outline gives way to its parts: the hilum must not take a nodule beside it with it. So does one whose outline
-    is not half as wide as it. A score must reach
-    the operating point of the size that was outlined too: a small vessel in a large place has the chance of a small one.
+    is too narrow for what answered there. A score must reach the operating point of the size that was outlined too: a small
+    vessel in a large place must do for a small one.
     """
     too_small: set[Spot] = set()
     while True:
@@ -243,11 +243,10 @@ def _parts(spot: Spot) -> list[Spot]:
 
 
 def _is_strong_at_its_size(spot: Spot, mask: MaskCrop, volume: Volume, detector: Detector) -> bool:
-    """A body not half as wide as the place that answered is not what answered there: one vessel of a hilum."""
     diameter_mm = sphere_diameter_mm(mask.voxels, volume.spacing_mm)
     if spot.confidence is None or diameter_mm >= spot.scale_mm:
         return True
-    return diameter_mm >= _WHOLE_SHARE * spot.scale_mm and detector.is_strong(replace(spot, scale_mm=diameter_mm))
+    return diameter_mm >= spot.body_mm_min and detector.is_strong(replace(spot, scale_mm=diameter_mm))
 
 
 def _quality(volume: Volume, lungs: Lungs, *, more: int, nodules_max: int) -> tuple[str, ...]:

@@ -181,7 +181,7 @@ class _Run:
             return (self.step + 1) / _RISE
         start, length, top = _RISE, self._recipe["cycle"] - _RISE, 1.0
         if self.step >= self._recipe["cycle"]:
-            length, top = self._recipe["again"], self._recipe["restart"]
+            length, top = max(1, self._recipe["again"]), self._recipe["restart"]
             start = self.step - (self.step - self._recipe["cycle"]) % length
         share = (self.step - start) / max(1, min(length, self._recipe["steps"] - start))
         return float(top * 0.5 * (1 + math.cos(math.pi * share)) + 1e-3)

@@ -143,6 +143,11 @@ def test_the_smaller_a_place_the_more_the_network_must_say_up_to_the_size_that_i
         assert odds / before == pytest.approx(min(spot.scale_mm / 15, 1), rel=0.05)
 
 
+def test_an_entry_says_how_much_of_a_place_its_outline_must_fill() -> None:
+    assert {spot.body_mm_min for spot in spots_in(chest(BALLS))} == {0.0}  # entries from before know no such share
+    assert all(s.body_mm_min == 0.5 * s.scale_mm for s in spots_in(chest(BALLS), whole_share=0.5))
+
+
 def test_several_strong_places_on_one_mass_are_one_finding_of_the_best_confidence() -> None:
     hu = np.full((60, 60, 60), -850, np.int16)
     k, j, i = np.ogrid[:60, :60, :60]

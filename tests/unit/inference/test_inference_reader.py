@@ -142,22 +142,22 @@ def test_a_score_must_do_for_the_size_that_was_outlined() -> None:
     assert [n.confidence for n in large.nodules or ()] == [0.95, 0.92, 0.85]
 
 
-def test_a_body_not_half_as_wide_as_its_place_gives_way_to_the_parts_of_the_place() -> None:
+def test_a_body_too_narrow_for_what_answered_gives_way_to_the_parts_of_its_place() -> None:
     part = Spot((30.0, 30.0, 30.0), 60.0, 5.0, 0.9)
 
     class Hilum(GivenSpots):
         def detect(self, volume: Volume, lungs: Lungs, progress: Progress) -> Sequence[Spot]:
-            return [Spot((40.0, 40.0, 40.0), 98.0, self.scale_mm, 0.97, (part,))]
+            return [Spot((40.0, 40.0, 40.0), 98.0, 16.0, 0.97, (part,), self.body_mm_min)]
 
-        scale_mm = 8.0
+        body_mm_min = 6.0
 
         def is_strong(self, spot: Spot) -> bool:
             return True
 
-    class Wide(Hilum):
-        scale_mm = 16.0
+    class Strict(Hilum):
+        body_mm_min = 6.5
 
-    whole, pieces = (read(volume(), chain(detector=d), ReadLimits()).nodules or () for d in (Hilum(), Wide()))
+    whole, pieces = (read(volume(), chain(detector=d), ReadLimits()).nodules or () for d in (Hilum(), Strict()))
     assert [n.confidence for n in whole] == [0.97]  # its body is as wide as a ball of 6.1 mm
     assert [n.confidence for n in pieces] == [0.9]
 
