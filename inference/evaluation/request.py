@@ -13,7 +13,7 @@ from typing import Any, Final
 from config.catalogue import Entry, find_entry
 from inference.errors import InSample, ModelRefused, NoSuchData
 from inference.stored import weights_file, with_weights
-from inference.training.patients import patients_file, seen_among, weights_without
+from inference.training.patients import need_unseen, patients_file, seen_among, weights_without
 from inference.training.plan import Plan, Progress, Trained
 
 COLUMN: Final = "fold"
@@ -138,11 +138,7 @@ def fold_entry(
         assert trained.weights is not None
         file = trained.weights
         parameters = {**parameters, **trained.metrics.get("parameters", {})}
-    leaked = seen_among(file, patients)
-    if leaked:
-        raise InSample(
-            f"{len(leaked)} patients of fold {fold} are among those of its weights", file.name, "train them again"
-        )
+    need_unseen(file, patients, fold)
     return with_weights(base, file, parameters)
 
 

@@ -19,13 +19,13 @@ from config.catalogue import Entry, parameters_digest
 from inference.chain import build_part
 from inference.detect import DotFilter
 from inference.device import choose_device
-from inference.errors import InSample, NoSuchData
+from inference.errors import NoSuchData
 from inference.findings import MaskCrop, Point
 from inference.lungs import RIGHT, Lungs
 from inference.reader import Outliner, Spot
 from inference.stored import with_weights
 from inference.training.crops import Crop, volume_of
-from inference.training.patients import seen_among
+from inference.training.patients import need_unseen
 from inference.training.plan import Progress
 
 PROMPT_MM_MAX: Final = 3.0
@@ -200,10 +200,7 @@ def fold_entries(entry: Entry, folder: Path, crops: Iterable[Crop]) -> Mapping[i
         file = folder / f"{entry.name}.{fold}.safetensors"
         if not file.is_file():
             raise NoSuchData(f"no weights {file.name} for fold {fold}", str(folder), "train the outliner's folds first")
-        if seen := seen_among(file, members):
-            raise InSample(
-                f"{len(seen)} patients of fold {fold} are among those of its weights", file.name, "train them again"
-            )
+        need_unseen(file, members, fold)
         found[fold] = with_weights(entry, file)
     return found
 

@@ -11,7 +11,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 
-from inference.errors import ModelRefused
+from inference.errors import InSample, ModelRefused
 from inference.training.crops import patient_key
 
 
@@ -66,6 +66,14 @@ def seen_among(weights: Path, patients: Iterable[str]) -> frozenset[str]:
     """Those of the patients that weights were trained on, however their ids are written (`patient_key`). Raises ModelRefused."""
     known = read_patients(patients_file(weights))
     return frozenset(patient for patient in patients if patient in known or patient_key(patient) in known)
+
+
+def need_unseen(weights: Path, patients: Iterable[str], fold: int) -> None:
+    """That the weights of a fold saw none of its patients. Raises InSample, ModelRefused."""
+    if leaked := seen_among(weights, patients):
+        raise InSample(
+            f"{len(leaked)} patients of fold {fold} are among those of its weights", weights.name, "train them again"
+        )
 
 
 def weights_without(folder: Path, patients: Iterable[str]) -> Path | None:
