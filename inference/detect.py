@@ -11,17 +11,18 @@ poor at: nodules on the pleura, where chest wall and heart outshine them, and fa
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from functools import partial
+from itertools import product
 from typing import Final
 
 import numpy as np
 import numpy.typing as npt
-import scipy.ndimage as ndi
 import torch
 
 from config.catalogue import Entry
 from config.errors import ConfigurationError
 from inference.device import on_device
 from inference.findings import Algorithm
+from inference.grids import on, resampled, smoothed
 from inference.lungs import Lungs
 from inference.reader import Progress, Spot
 from inference.volume import Volume
@@ -31,12 +32,11 @@ _MARGIN_MM: Final = 15.0  # what the widest scale sees beyond the lungs' box
 _GRIDS_MM: Final = ((0.0, 1.0), (3.0, 2.0), (6.5, 4.0))  # from this scale on, this grid
 _HALVING: Final = 0.7  # scale, in voxels of the finer grid, of the Gaussian before every second voxel is taken
 _RESPONSE_FLOOR: Final = 10.0  # specks and noise
+_HERE: Final = 13  # the middle of 27
 _SEPARATION: Final = 2.2  # a weaker answer within so many scales of a stronger one is the same body or its surface
 _LUNG_HU, _SOFT_HU = -850.0, 0.0
 _HULL_MM: Final = 1.0  # the Gaussian over which lung goes over into the filling
 DIAMETER_PER_SCALE: Final = 2 * 3**0.5  # a ball of so many scales answers most (second derivatives of a Gaussian)
-
-Array = npt.NDArray[np.float32]
 
 
 @dataclass(frozen=True)
@@ -84,14 +84,17 @@ class DotFilter:
 
     def places(self, volume: Volume, lungs: Lungs, progress: Progress) -> list[Spot]:
         """The strongest places whose centre lies in the lungs, strongest first; then the faint ones, strongest first."""
+        return on_device(partial(self._places, volume, lungs, progress), self._device)
+
+    def _places(self, volume: Volume, lungs: Lungs, progress: Progress, device: torch.device) -> list[Spot]:
         spacing = np.array(volume.spacing_mm)
         start, box = _box(lungs.labels > 0, spacing)
-        hu = np.clip(resampled(volume.hu[box], volume.spacing_mm, 1.0), *_CLIP_HU)
-        inside = resampled(lungs.labels[box] > 0, volume.spacing_mm, 1.0)
+        hu = resampled(on(device, volume.hu[box]), volume.spacing_mm, 1.0).clamp(*_CLIP_HU)
+        inside = resampled(on(device, lungs.labels[box] > 0), volume.spacing_mm, 1.0)
         if not (inside >= 0.5).any():
             return []  # less lung than a voxel of 1 mm
         if self._faint is not None:
-            hu = _without_walls(hu, inside)
+            hu = without_walls(hu, inside)
         kept = strongest(self._peaks(hu, inside, self._scales_mm, progress), self._candidates_max)
         if self._faint is not None:
             kept += self._faint_peaks(hu, inside, self._faint, kept, progress)
@@ -102,32 +105,35 @@ class DotFilter:
             spots.append(Spot((k, j, i), peak.response, peak.scale_mm * DIAMETER_PER_SCALE))
         return spots
 
-    def _peaks(self, hu: Array, inside: Array, scales_mm: Sequence[float], progress: Progress) -> list[_Peak]:
+    def _peaks(
+        self, hu: torch.Tensor, inside: torch.Tensor, scales_mm: Sequence[float], progress: Progress
+    ) -> list[_Peak]:
         peaks: list[_Peak] = []
         grid_mm, smoothed_mm2 = 1.0, 0.0
         for done, scale_mm in enumerate(scales_mm):
             progress("detect", done, len(scales_mm))
             while grid_mm < _grid_of(scale_mm):
-                hu = resampled(ndi.gaussian_filter(hu, _HALVING, truncate=3), (1, 1, 1), 2.0)
+                hu = resampled(smoothed(hu, _HALVING, truncate=3), (1, 1, 1), 2.0)
                 inside = resampled(inside, (1, 1, 1), 2.0)
                 smoothed_mm2 += (_HALVING * grid_mm) ** 2
                 grid_mm *= 2
             rest = (scale_mm**2 - smoothed_mm2) ** 0.5 / grid_mm
-            smooth = ndi.gaussian_filter(hu, rest, truncate=3)
-            response = on_device(partial(dot_response, smooth, inside >= 0.5), self._device)
-            peaks += _peaks(response * np.float32((scale_mm / grid_mm) ** 2), grid_mm, scale_mm)
+            response = dot_response(smoothed(hu, rest, truncate=3), inside >= 0.5)
+            peaks += _peaks(response * (scale_mm / grid_mm) ** 2, grid_mm, scale_mm)
         progress("detect", len(scales_mm), len(scales_mm))
         return peaks
 
     def _faint_peaks(
-        self, hu: Array, inside: Array, faint: Faint, known: Sequence[_Peak], progress: Progress
+        self, hu: torch.Tensor, inside: torch.Tensor, faint: Faint, known: Sequence[_Peak], progress: Progress
     ) -> list[_Peak]:
         """Answers as a share of the contrast that is left, so that they compare with those of the first look."""
         scales_mm = [scale for scale in self._scales_mm if scale >= faint.scale_mm_min]
         gain = (_SOFT_HU - _LUNG_HU) / (faint.hu_max - _LUNG_HU)
-        dim = self._peaks(np.minimum(hu, np.float32(faint.hu_max)), inside, scales_mm, progress)
+        dim = self._peaks(hu.clamp(max=faint.hu_max), inside, scales_mm, progress)
         found = strongest(dim, len(known) + faint.places_max)
-        new = [peak for peak in found if all(_apart(peak, other) for other in known)]
+        places_mm = np.array([peak.place_mm for peak in known]).reshape(-1, 3)
+        known_mm = np.array([peak.scale_mm for peak in known])
+        new = [peak for peak in found if _is_apart(peak, places_mm, known_mm)]
         return [replace(peak, response=peak.response * gain) for peak in new[: faint.places_max]]
 
 
@@ -174,43 +180,39 @@ def _box(
     return np.array(low), tuple(slice(a, b) for a, b in zip(low, high, strict=True))
 
 
-def _without_walls(hu: Array, inside: Array) -> Array:
+def without_walls(hu: torch.Tensor, inside: torch.Tensor) -> torch.Tensor:
     """The lungs, and beyond their hull nothing but lung, with a seam of 2 mm inside it: a nodule on the pleura is a dot then.
 
     Args:
         hu, inside: [k, j, i] at 1 mm; `inside` 0 to 1.
     """
-    lung = np.float32(np.median(hu[inside >= 0.5]))
-    weight = np.clip(2 * ndi.gaussian_filter(inside, _HULL_MM, truncate=2) - 1, 0, 1)
+    lung = _median(hu[inside >= 0.5])
+    weight = (2 * smoothed(inside, _HULL_MM, truncate=2) - 1).clamp(0, 1)
     return lung + weight * (hu - lung)
 
 
-def resampled(values: npt.NDArray[np.generic], spacing_mm: Sequence[float], grid_mm: float) -> Array:
-    """`values` [k, j, i] on a grid of `grid_mm`, float32, linear, the middle of both grids in one place.
-
-    The common middle makes the answer move with a flipped volume.
-    """
-    result = values
-    for axis, mm in enumerate(spacing_mm):
-        length = values.shape[axis]
-        count = int((length - 1) * mm / grid_mm + 1e-6) + 1
-        at = (np.arange(count) - (count - 1) / 2) * (grid_mm / mm) + (length - 1) / 2
-        low = np.clip(np.floor(at), 0, max(0, length - 2)).astype(np.intp)
-        weight = (at - low).astype(np.float32).reshape([-1 if a == axis else 1 for a in range(3)])
-        below = result.take(low, axis=axis).astype(np.float32)
-        result = below + weight * (result.take(np.minimum(low + 1, length - 1), axis=axis) - below)
-    return np.ascontiguousarray(result, dtype=np.float32)
+def _median(values: torch.Tensor) -> float:
+    """With the mean of both middle ones where their number is even, which torch's has not."""
+    if values.device.type == "cpu":
+        return float(np.median(values.numpy()))
+    ordered = values.sort().values
+    middle = len(ordered) // 2
+    return float(ordered[middle] if len(ordered) % 2 else (ordered[middle - 1] + ordered[middle]) / 2)
 
 
-def dot_response(smooth: Array, inside: npt.NDArray[np.bool_], device: torch.device) -> Array:
+def dot_response(smooth: torch.Tensor, inside: torch.Tensor) -> torch.Tensor:
     """l3^2 / |l1| where all eigenvalues of the Hessian are negative, else 0; in HU per voxel squared.
 
     Central differences; eigenvalues in closed form (Smith, Comm ACM 1961;4:168). The outermost voxels have no Hessian.
+
+    Args:
+        smooth: float32 [k, j, i].
+        inside: bool, where an answer is wanted.
     """
-    interior = np.zeros_like(inside)
+    interior = torch.zeros_like(inside)
     interior[1:-1, 1:-1, 1:-1] = inside[1:-1, 1:-1, 1:-1]
-    values = torch.from_numpy(smooth.reshape(-1)).to(device)
-    at = torch.from_numpy(np.flatnonzero(interior)).to(device)
+    values = smooth.reshape(-1)
+    at = interior.reshape(-1).nonzero()[:, 0]
     k, j, i = smooth.shape[1] * smooth.shape[2], smooth.shape[2], 1
 
     def around(step: int) -> torch.Tensor:
@@ -234,22 +236,24 @@ def dot_response(smooth: Array, inside: npt.NDArray[np.bool_], device: torch.dev
     largest = mean + 2 * spread * torch.cos(angle)
     least = mean + 2 * spread * torch.cos(angle + 2 * np.pi / 3)
     answer = torch.where(largest < 0, largest**2 / least.abs().clamp_min(1e-6), 0.0)
-    response = torch.zeros_like(values)
-    response[at] = answer
-    return response.cpu().numpy().reshape(smooth.shape)
+    return torch.zeros_like(values).scatter_(0, at, answer).reshape(smooth.shape)
 
 
-def _peaks(response: Array, grid_mm: float, scale_mm: float) -> list[_Peak]:
+def _peaks(response: torch.Tensor, grid_mm: float, scale_mm: float) -> list[_Peak]:
     """Local maxima among 26 neighbours, placed between voxels by a parabola along each axis."""
     middle = (np.array(response.shape) - 1) / 2
-    found: list[_Peak] = []
-    for place in np.argwhere(response >= _RESPONSE_FLOOR):
-        around = response[tuple(slice(p - 1, p + 2) for p in place)]
-        if around.max() > around[1, 1, 1]:
-            continue
-        shift = np.array([_vertex(*line) for line in (around[:, 1, 1], around[1, :, 1], around[1, 1, :])])
-        found.append(_Peak((place + shift - middle) * grid_mm, scale_mm, float(around[1, 1, 1])))
-    return found
+    at = (response.reshape(-1) >= _RESPONSE_FLOOR).nonzero()[:, 0]
+    steps = [response.shape[1] * response.shape[2], response.shape[2], 1]
+    cube = [sum(s * n for s, n in zip(steps, way, strict=True)) for way in product((-1, 0, 1), repeat=3)]
+    around = response.reshape(-1)[at[:, None] + torch.tensor(cube, device=at.device)]
+    highest = around.max(dim=1).values <= around[:, _HERE]
+    values = around[highest].cpu().numpy().astype(np.float64).reshape(-1, 3, 3, 3)
+    lines = np.stack([values[:, :, 1, 1], values[:, 1, :, 1], values[:, 1, 1, :]], axis=1)
+    places = np.stack(np.unravel_index(at[highest].cpu().numpy(), response.shape), axis=1)
+    return [
+        _Peak((place + [_vertex(*line) for line in three] - middle) * grid_mm, scale_mm, float(three[0, 1]))
+        for place, three in zip(places, lines, strict=True)
+    ]
 
 
 def _vertex(before: float, here: float, after: float) -> float:
@@ -261,13 +265,17 @@ def _vertex(before: float, here: float, after: float) -> float:
 def strongest(peaks: Sequence[_Peak], count: int) -> list[_Peak]:
     """The strongest peaks, each more than 2.2 scales of every stronger one away from it."""
     kept: list[_Peak] = []
+    places, scales_mm = np.empty((len(peaks), 3)), np.empty(len(peaks))
     for peak in sorted(peaks, key=lambda p: (-p.response, *p.place_mm)):
-        if len(kept) == count:
+        had = len(kept)
+        if had == count:
             break
-        if all(_apart(peak, stronger) for stronger in kept):
+        if _is_apart(peak, places[:had], scales_mm[:had]):
+            places[had], scales_mm[had] = peak.place_mm, peak.scale_mm
             kept.append(peak)
     return kept
 
 
-def _apart(peak: _Peak, stronger: _Peak) -> bool:
-    return bool(np.linalg.norm(peak.place_mm - stronger.place_mm) > _SEPARATION * stronger.scale_mm)
+def _is_apart(peak: _Peak, places_mm: npt.NDArray[np.float64], scales_mm: npt.NDArray[np.float64]) -> bool:
+    """From stronger peaks: places (n, 3), scales (n,)."""
+    return bool(np.all(np.linalg.norm(places_mm - peak.place_mm, axis=1) > _SEPARATION * scales_mm))

@@ -1,17 +1,22 @@
 """Why a score is what it is: each feature's part in the log odds, exact and additive.
 
 For the linear part a feature's part is its coefficient times its standardised value: against a nodule that is average in all.
-For trees it is the Shapley value under the trees' own covers (path-dependent TreeSHAP: Lundberg et al., Nat Mach Intell
-2020;2:56, algorithm 2). Parts and base add up to the log odds of the score.
+For trees it is the Shapley value under the trees' own covers (what path-dependent TreeSHAP computes: Lundberg et al., Nat
+Mach Intell 2020;2:56). Parts and base add up to the log odds of the score.
 """
 
 from dataclasses import dataclass
+from functools import lru_cache
+from math import factorial
 
 import numpy as np
 import numpy.typing as npt
 
 from inference.features import NAMES
 from inference.scoring import Numbers, Score, Trees
+
+_Way = dict[int, tuple[float, float, float]]
+"""Of a leaf: for each feature on the way to it the range that leads there, and the share of nodules that goes on."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -47,71 +52,60 @@ def expected_value(trees: Trees) -> float:
 
 
 def tree_parts(trees: Trees, x: Numbers) -> Numbers:
-    """Shapley values of all trees together."""
+    """Shapley values of all trees together: of each leaf over the features on its way, a game of few players.
+
+    A leaf's worth for a set of known features is its value times `one` (0 or 1: the nodule goes this way) for each of these and
+    times `zero` (the share of nodules that does) for each of the others; sums over sets are a polynomial in their size.
+    """
     parts = np.zeros(len(x))
-    for root in trees.roots:
-        _descend(trees, x, parts, int(root), _Path.empty(), 1.0, 1.0, -1)
+    for way in _ways_of(trees):
+        count = way.feature.shape[1]
+        known = x[way.feature]
+        one = ((known > way.low) & (known <= way.high)).astype(np.float64)
+        weights = [factorial(size) * factorial(count - 1 - size) / factorial(count) for size in range(count)]
+        for place in range(count):
+            sets = np.ones((1, len(one)))  # worth of all sets of the other features, by their size
+            for other in range(count):
+                if other != place:
+                    without, with_ = sets * way.zero[:, other], sets * one[:, other]
+                    sets = np.pad(without, ((0, 1), (0, 0))) + np.pad(with_, ((1, 0), (0, 0)))
+            share = np.array(weights) @ sets
+            np.add.at(parts, way.feature[:, place], share * (one - way.zero)[:, place] * way.value)
     return parts
 
 
 @dataclass(frozen=True, eq=False)
-class _Path:
-    """The features on the way to a node: which, the share of nodules that goes on when each is unknown (`zero`) or known
-    (`one`), and the weights of subsets by their size."""
+class _Ways:
+    """The leaves of all trees that have so many features on their way, (leaves, features): which, the range (above `low`, up to
+    `high`) that leads there, and the share of nodules `zero` that goes on where a feature is unknown; `value` (leaves,)."""
 
     feature: npt.NDArray[np.int64]
+    low: Numbers
+    high: Numbers
     zero: Numbers
-    one: Numbers
-    weight: Numbers
-
-    @classmethod
-    def empty(cls) -> "_Path":
-        nothing = np.zeros(0)
-        return cls(np.zeros(0, np.int64), nothing, nothing, nothing)
-
-    def extended(self, zero: float, one: float, feature: int) -> "_Path":
-        """One feature more (EXTEND)."""
-        length = len(self.weight)
-        weight = np.append(self.weight, 1.0 if length == 0 else 0.0)
-        for i in range(length - 1, -1, -1):
-            weight[i + 1] += one * weight[i] * (i + 1) / (length + 1)
-            weight[i] = zero * weight[i] * (length - i) / (length + 1)
-        return _Path(np.append(self.feature, feature), np.append(self.zero, zero), np.append(self.one, one), weight)
-
-    def without(self, place: int) -> "_Path":
-        """One feature less (UNWIND)."""
-        length = len(self.weight) - 1
-        weight, following = self.weight.copy(), self.weight[length]
-        zero, one = self.zero[place], self.one[place]
-        for i in range(length - 1, -1, -1):
-            if one:
-                kept = weight[i]
-                weight[i] = following * (length + 1) / ((i + 1) * one)
-                following = kept - weight[i] * zero * (length - i) / (length + 1)
-            else:
-                weight[i] = weight[i] * (length + 1) / (zero * (length - i))
-        others = np.arange(length + 1) != place
-        return _Path(self.feature[others], self.zero[others], self.one[others], weight[:length])
+    value: Numbers
 
 
-def _descend(
-    trees: Trees, x: Numbers, parts: Numbers, node: int, path: _Path, zero: float, one: float, feature: int
-) -> None:
-    path = path.extended(zero, one, feature)
-    split = int(trees.feature[node])
-    if split < 0:
-        for place in range(1, len(path.weight)):
-            share = float(path.without(place).weight.sum())
-            parts[path.feature[place]] += share * (path.one[place] - path.zero[place]) * trees.value[node]
-        return
-    sides = (int(trees.left[node]), int(trees.right[node]))
-    hot, cold = sides if x[split] <= trees.threshold[node] else sides[::-1]
-    zero = one = 1.0
-    seen = np.flatnonzero(path.feature[1:] == split) + 1
-    if seen.size:
-        place = int(seen[0])
-        zero, one = float(path.zero[place]), float(path.one[place])
-        path = path.without(place)
-    cover = trees.cover
-    _descend(trees, x, parts, hot, path, zero * cover[hot] / cover[node], one, split)
-    _descend(trees, x, parts, cold, path, zero * cover[cold] / cover[node], 0.0, split)
+@lru_cache(maxsize=32)
+def _ways_of(trees: Trees) -> tuple[_Ways, ...]:
+    """By the number of features; a leaf that is a whole tree has none and no part in anything."""
+    found: dict[int, list[tuple[_Way, float]]] = {}
+    todo: list[tuple[int, _Way]] = [(int(root), {}) for root in trees.roots]
+    while todo:
+        node, way = todo.pop()
+        split = int(trees.feature[node])
+        if split < 0:
+            found.setdefault(len(way), []).append((way, float(trees.value[node])))
+            continue
+        low, high, zero = way.get(split, (-np.inf, np.inf, 1.0))
+        limit = float(trees.threshold[node])
+        for side, low_, high_ in ((trees.left, low, min(high, limit)), (trees.right, max(low, limit), high)):
+            below = int(side[node])
+            share = zero * float(trees.cover[below] / trees.cover[node])
+            todo.append((below, {**way, split: (low_, high_, share)}))
+    ways = []
+    for count in sorted(found.keys() - {0}):
+        features = np.array([list(way) for way, _ in found[count]], np.int64)
+        low, high, zero = np.moveaxis(np.array([list(way.values()) for way, _ in found[count]]), -1, 0)
+        ways.append(_Ways(features, low, high, zero, np.array([value for _, value in found[count]])))
+    return tuple(ways)

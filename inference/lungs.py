@@ -6,15 +6,21 @@ What holds no air (consolidation, effusion) is outside, unless the closing reach
 """
 
 from dataclasses import dataclass
+from functools import partial
 from typing import Final
 
 import numpy as np
 import numpy.typing as npt
 import scipy.ndimage as ndi
+import torch
 
 from config.catalogue import Entry
+from inference.airways import find_airways
+from inference.device import CPU, on_device
 from inference.errors import LungBase, LungsCut, LungsMayComplete, NoLung
 from inference.findings import Algorithm, Reason
+from inference.grids import in_threads, on, smoothed
+from inference.masks import IN_PLANE, Mask, box_of, by_slabs, dilated, eroded, opened
 from inference.pleura import fill_dents
 from inference.volume import Volume
 
@@ -39,12 +45,11 @@ _LUNG_HU: Final = (-950.0, -500.0)  # bowel gas and trapped air have little betw
 _LUNG_SHARE_MIN: Final = 0.35
 _TISSUE_HU_MIN: Final = -300.0  # fat, too; noise of sharp kernels moves the cells' means by a fifth of what is between
 _ENCLOSED_MIN: Final = 0.3  # of a body: whole lungs have 1, lungs in a narrow field a third, foam below a patient nothing
-_AIRWAYS_ML_MAX: Final = 100.0  # a tree that is larger has leaked into the lung
-_AIRWAY_LADDER_HU: Final = (-950.0, -930.0, -910.0, -890.0, -860.0, -830.0, -800.0, -750.0)
+_CELLS_AT_ONCE: Final = 32  # slices of cells: bounds what is copied of a volume
 _AXIAL_MIN: Final = 0.8  # of the patient's left that lies in the slices' plane
-_IN_PLANE: Final = ndi.generate_binary_structure(3, 1) & np.array([False, True, False])[:, None, None]
+_SLICE: Final = ndi.generate_binary_structure(3, 1) & np.array([False, True, False])[:, None, None]
 
-Mask = npt.NDArray[np.bool_]
+Air = npt.NDArray[np.float32]
 Spacing = tuple[float, float, float]
 
 
@@ -106,12 +111,13 @@ class AirLungs:
     """Lungs by their air; parameters of the catalogue: `air_hu_max`, `lung_ml_min`, `closing_mm`, and `rib_mm`, from
     the inside of the chest wall to the nearest rib (see `pleura.py`)."""
 
-    def __init__(self, entry: Entry) -> None:
+    def __init__(self, entry: Entry, device: torch.device = CPU) -> None:
         self.algorithm = Algorithm(entry.task, entry.name, entry.version, entry.sha256, entry.validation)
         self._air_hu_max = entry.number("air_hu_max")
         self._lung_ml_min = entry.number("lung_ml_min")
         self._closing_mm = entry.number("closing_mm")
         self._rib_mm = entry.number("rib_mm")
+        self._device = device
 
     def segment(self, volume: Volume) -> Lungs:
         """The lungs of a CT volume whose slices are axial.
@@ -119,18 +125,18 @@ class AirLungs:
         Raises:
             NoLung: nothing in it is a lung.
         """
-        cells, cell_mm, factors = _cells(volume)
-        air = ndi.gaussian_filter(cells, (0.5, 0.6, 0.6))
+        cell_mm, factors = _cell_of(volume)
+        cells, air = on_device(partial(_cells, volume, factors), self._device)
         edge = _field_edge(volume, cells.shape, factors)
         inside = _inside_air(air, edge, self._air_hu_max)
         lung = self._large_lungs(air, inside, cell_mm)
         headwards = 1 if volume.affine[2, 0] >= 0 else -1
-        airways = _airways(air, inside, lung, cell_mm, headwards)
-        lung = ndi.binary_opening(lung & ~ndi.binary_dilation(airways))
+        airways = find_airways(air, inside, lung, cell_mm, headwards)
+        lung = opened(lung & ~dilated(airways))
         if not lung.any():
             raise NoLung("only airways hold air", volume.series_instance_uid)
         labels = np.zeros(lung.shape, np.uint8)
-        box = ndi.find_objects(lung.astype(np.uint8))[0]  # a closing stays inside it
+        box = box_of(lung)  # a closing stays inside it
         labels[box] = _closed(_sides(lung, box, cell_mm, volume.affine), cell_mm, self._closing_mm)
         labels = _without_dents(labels, cells, cell_mm, volume.affine, self._rib_mm)
         labels[airways] = 0
@@ -144,7 +150,7 @@ class AirLungs:
             stack_mm=(float(np.count_nonzero(cm2) * cell_mm[0]), float(len(cm2) * cell_mm[0])),
         )
 
-    def _large_lungs(self, air: npt.NDArray[np.float32], inside: Mask, cell_mm: Spacing) -> Mask:
+    def _large_lungs(self, air: Air, inside: Mask, cell_mm: Spacing) -> Mask:
         """The bodies of air that are large enough, have the HU of lung and lie within the patient."""
         bodies, count = ndi.label(inside)
         ml = np.bincount(bodies.ravel(), minlength=count + 1) * (np.prod(cell_mm) / 1000)
@@ -163,39 +169,54 @@ class AirLungs:
         return kept[bodies]
 
 
-def _cells(volume: Volume) -> tuple[npt.NDArray[np.float32], Spacing, tuple[int, int, int]]:
-    """Mean HU of cells of about 1.6 mm, clipped so that padding and metal don't weigh; cell size in mm and in voxels.
-
-    Voxels beyond the last whole cell are left out; `_on_grid` extends the last cells over them.
-    """
-    factors = tuple(
+def _cell_of(volume: Volume) -> tuple[Spacing, tuple[int, int, int]]:
+    """The size of a cell of about 1.6 mm: in mm, and in voxels."""
+    k, j, i = (
         max(1, min(round(cell / mm), length))
         for cell, mm, length in zip(_CELL_MM, volume.spacing_mm, volume.hu.shape, strict=True)
     )
+    size = [float(mm * factor) for mm, factor in zip(volume.spacing_mm, (k, j, i), strict=True)]
+    return (size[0], size[1], size[2]), (k, j, i)
+
+
+def _cells(volume: Volume, factors: tuple[int, int, int], device: torch.device) -> tuple[Air, Air]:
+    """Mean HU of the cells, clipped so that padding and metal don't weigh; and the same slightly smoothed.
+
+    Voxels beyond the last whole cell are left out; `_on_grid` extends the last cells over them.
+    """
     shape = tuple(length // factor for length, factor in zip(volume.hu.shape, factors, strict=True))
-    cells = np.zeros(shape, np.float32)
-    for offset in np.ndindex(*factors):
-        part = tuple(slice(o, n * f, f) for o, n, f in zip(offset, shape, factors, strict=True))
-        cells += np.clip(volume.hu[part], -1024, 400)
-    cells /= np.prod(factors)
-    size = tuple(float(mm * factor) for mm, factor in zip(volume.spacing_mm, factors, strict=True))
-    return cells, (size[0], size[1], size[2]), (factors[0], factors[1], factors[2])
+    cells = torch.zeros(shape, device=device)
+    for first in range(0, shape[0], _CELLS_AT_ONCE):
+        slab = cells[first : first + _CELLS_AT_ONCE]
+        hu = on(device, volume.hu[first * factors[0] : (first + len(slab)) * factors[0]])
+        for offset in np.ndindex(*factors):
+            part = tuple(slice(o, n * f, f) for o, n, f in zip(offset, slab.shape, factors, strict=True))
+            slab += hu[part].clamp(-1024, 400)
+    cells /= float(np.prod(factors))
+    return cells.cpu().numpy(), smoothed(cells, (0.5, 0.6, 0.6)).cpu().numpy()
 
 
 def _on_grid(
     labels: npt.NDArray[np.uint8], factors: tuple[int, int, int], shape: tuple[int, ...]
 ) -> npt.NDArray[np.uint8]:
     """Labels of cells on the source grid, read-only."""
-    for axis, (factor, length) in enumerate(zip(factors, shape, strict=True)):
-        cell_of = np.minimum(np.arange(length) // factor, labels.shape[axis] - 1)
-        labels = labels.take(cell_of, axis=axis)
-    labels.flags.writeable = False
-    return labels
+    k, j, i = (
+        np.minimum(np.arange(length) // factor, cells - 1)
+        for factor, length, cells in zip(factors, shape, labels.shape, strict=True)
+    )
+    grid = np.empty(shape, np.uint8)
+
+    def work(slab: slice) -> None:
+        np.take(labels[k[slab]].take(j, axis=1), i, axis=2, out=grid[slab], mode="clip")
+
+    by_slabs(work, shape[0])
+    grid.flags.writeable = False
+    return grid
 
 
 def _touching(mask: Mask, where: Mask) -> tuple[npt.NDArray[np.signedinteger], Mask]:
     """In-plane components of a mask, and which of them touch `where`."""
-    parts, count = ndi.label(mask, _IN_PLANE)
+    parts, count = ndi.label(mask, _SLICE)
     touch = np.zeros(count + 1, bool)
     touch[np.unique(parts[where & mask])] = True
     touch[0] = False
@@ -214,86 +235,53 @@ def _field_edge(volume: Volume, shape: tuple[int, ...], factors: tuple[int, int,
     frame = np.zeros(shape, bool)
     frame[:, [0, -1]] = True
     frame[:, :, [0, -1]] = True
-    parts, touch = _touching(sample <= max(least, -1500) if least < -1100 else sample == least, frame)
-    return frame | ndi.binary_dilation(touch[parts], _IN_PLANE, iterations=2)
+    padding = sample <= max(least, -1500) if least < -1100 else sample == least
+    reached = np.empty(shape, bool)
+
+    def work(slab: slice) -> None:
+        parts, touch = _touching(padding[slab], frame[slab])
+        reached[slab] = touch[parts]
+
+    by_slabs(work, shape[0])
+    return frame | dilated(reached, IN_PLANE, times=2)
 
 
-def _inside_air(air: npt.NDArray[np.float32], edge: Mask, air_hu_max: float) -> Mask:
+def _inside_air(air: Air, edge: Mask, air_hu_max: float) -> Mask:
     """Air that is not the air around the patient.
 
     What touches the field's edge in its slice and is as dark as room air at its core, or has no core (a rim of skin), is
     outside. What is left of the touching may be lung that the field of view cuts, or foam of the table; `_enclosed` tells them apart.
     """
     dark = (air < air_hu_max) & ~edge
-    parts, touch = _touching(dark, ndi.binary_dilation(edge, _IN_PLANE))
-    core = ndi.binary_erosion(dark, _IN_PLANE, iterations=3) & touch[parts]
-    count = np.bincount(parts[core], minlength=len(touch))
-    total = np.bincount(parts[core], weights=air[core], minlength=len(touch))
-    outside = touch & ~((count > 0) & (total > _OUTSIDE_HU * count))
-    inside: Mask = dark & ~outside[parts]
+    beside_edge = dilated(edge, IN_PLANE)
+    cores = eroded(dark, IN_PLANE, times=3)
+    inside = np.empty_like(dark)
+
+    def work(slab: slice) -> None:
+        parts, touch = _touching(dark[slab], beside_edge[slab])
+        core = cores[slab] & touch[parts]
+        count = np.bincount(parts[core], minlength=len(touch))
+        total = np.bincount(parts[core], weights=air[slab][core], minlength=len(touch))
+        outside = touch & ~((count > 0) & (total > _OUTSIDE_HU * count))
+        inside[slab] = dark[slab] & ~outside[parts]
+
+    by_slabs(work, len(dark))
     return inside
 
 
-def _enclosed(air: npt.NDArray[np.float32], cell_mm: Spacing) -> Mask:
+def _enclosed(air: Air, cell_mm: Spacing) -> Mask:
     """Cells with tissue of the patient on three of four sides in their slice: the field of view may cut off one.
 
     Foam of a table, whatever its HU and noise, has the patient on one side; shells and covers are too thin to be tissue.
     """
     steps = _steps(cell_mm)
-    tissue = ndi.binary_opening(air[:: steps[0], :: steps[1], :: steps[2]] > _TISSUE_HU_MIN, _IN_PLANE)
+    tissue = opened(air[:: steps[0], :: steps[1], :: steps[2]] > _TISSUE_HU_MIN, IN_PLANE)
     sides = np.zeros(tissue.shape, np.uint8)
     for axis in (1, 2):
         sides += np.logical_or.accumulate(tissue, axis=axis)
         sides += np.flip(np.logical_or.accumulate(np.flip(tissue, axis), axis=axis), axis)
     around: Mask = _on_grid((sides >= 3).astype(np.uint8), steps, air.shape) > 0
     return around
-
-
-def _airways(air: npt.NDArray[np.float32], inside: Mask, lung: Mask, cell_mm: Spacing, headwards: int) -> Mask:
-    """Trachea and large bronchi: grown from the trachea at the highest threshold that doesn't leak; empty without one."""
-    trachea = _trachea(air, inside, lung, cell_mm, headwards)
-    ways = trachea
-    for threshold in _AIRWAY_LADDER_HU if trachea.any() else ():
-        parts, count = ndi.label(((air < threshold) & inside) | trachea)
-        reached = np.zeros(count + 1, bool)
-        reached[np.unique(parts[trachea])] = True
-        grown = reached[parts]
-        if grown.sum() * np.prod(cell_mm) / 1000 > _AIRWAYS_ML_MAX:
-            break
-        ways = grown
-    return ways
-
-
-def _trachea(air: npt.NDArray[np.float32], inside: Mask, lung: Mask, cell_mm: Spacing, headwards: int) -> Mask:
-    """The longest stack of small, round, dark, central pieces of air in the head half of the lungs and above."""
-    slices, columns = np.flatnonzero(lung.any(axis=(1, 2))), np.flatnonzero(lung.any(axis=(0, 1)))
-    middle, centre = (slices[0] + slices[-1]) / 2, (columns[0] + columns[-1]) / 2
-    pieces = np.zeros_like(inside)
-    for k in range(len(air)):
-        if (k - middle) * headwards < 0:
-            continue
-        parts, count = ndi.label(inside[k])
-        least = ndi.minimum(air[k], parts, np.arange(1, count + 1))
-        for number, (rows, cols) in enumerate(ndi.find_objects(parts), start=1):
-            piece = parts[rows, cols] == number
-            height, width = (rows.stop - rows.start) * cell_mm[1], (cols.stop - cols.start) * cell_mm[2]
-            area = piece.sum() * cell_mm[1] * cell_mm[2]
-            off_centre = abs((cols.start + cols.stop - 1) / 2 - centre) * cell_mm[2]
-            if (
-                50 < area < 800
-                and max(height, width) < 45
-                and area > height * width / 2
-                and off_centre < 40
-                and least[number - 1] < -900
-            ):
-                pieces[k, rows, cols] |= piece
-    stacks, count = ndi.label(pieces, np.ones((3, 3, 3)))
-    boxes = ndi.find_objects(stacks)
-    lengths = [(box[0].stop - box[0].start) * cell_mm[0] for box in boxes]
-    if not lengths or max(lengths) < 15:
-        return np.zeros_like(inside)
-    trachea: Mask = stacks == 1 + int(np.argmax(lengths))
-    return trachea
 
 
 def _steps(cell_mm: Spacing) -> tuple[int, int, int]:
@@ -326,8 +314,9 @@ def _sides(
         if sizes[second] < 0.15 * sizes[first] or abs(across) < 50:
             continue
         left, right = (second, first) if across > 0 else (first, second)
-        to_left = ndi.distance_transform_edt(parts != left, sampling=mm)
-        to_right = ndi.distance_transform_edt(parts != right, sampling=mm)
+        to_left, to_right = in_threads(
+            lambda other: np.asarray(ndi.distance_transform_edt(other, sampling=mm)), (parts != left, parts != right)
+        )
         labels = np.where(to_right <= to_left, RIGHT, LEFT).astype(np.uint8)
         return np.where(lung, _on_grid(labels, steps, lung.shape), 0).astype(np.uint8)
     centre = np.argwhere(lungs).mean(axis=0) - (np.array(lungs.shape) - 1) / 2
@@ -340,20 +329,19 @@ def _closed(labels: npt.NDArray[np.uint8], cell_mm: Spacing, radius_mm: float) -
     the nearer has it."""
     steps = _steps(cell_mm)
     mm = tuple(np.multiply(cell_mm, steps))
-    near: list[npt.NDArray[np.float32]] = []
-    hulls: list[Mask] = []
-    for side in (RIGHT, LEFT):
+
+    def hull_of(side: int) -> tuple[Air, Mask]:
+        """How far each cell is from a lung, and the closed lung."""
         lung = labels[:: steps[0], :: steps[1], :: steps[2]] == side
-        margin = tuple((int(np.ceil(radius_mm / size)) + 1,) * 2 for size in mm)
         if not lung.any():
-            near.append(np.full(lung.shape, np.inf, np.float32))
-            hulls.append(lung)
-            continue
+            return np.full(lung.shape, np.inf, np.float32), lung
+        margin = tuple((int(np.ceil(radius_mm / size)) + 1,) * 2 for size in mm)
         distance = ndi.distance_transform_edt(~np.pad(lung, margin), sampling=mm)
         hull = ndi.distance_transform_edt(distance <= radius_mm, sampling=mm) > radius_mm
         within = tuple(slice(low, -high) for low, high in margin)
-        near.append(distance[within].astype(np.float32))
-        hulls.append(hull[within] | lung)
+        return distance[within].astype(np.float32), hull[within] | lung
+
+    near, hulls = zip(*in_threads(hull_of, (RIGHT, LEFT)), strict=True)
     coarse = np.where(hulls[0] & (~hulls[1] | (near[0] <= near[1])), RIGHT, np.where(hulls[1], LEFT, 0))
     closed = _on_grid(coarse.astype(np.uint8), steps, labels.shape)
     return np.where(labels > 0, labels, closed).astype(np.uint8)
@@ -361,7 +349,7 @@ def _closed(labels: npt.NDArray[np.uint8], cell_mm: Spacing, radius_mm: float) -
 
 def _without_dents(
     labels: npt.NDArray[np.uint8],
-    cells: npt.NDArray[np.float32],
+    cells: Air,
     cell_mm: Spacing,
     affine: npt.NDArray[np.float64],
     rib_mm: float,
@@ -382,6 +370,6 @@ def _without_dents(
 
 def _edge_share(lung: Mask, edge: Mask) -> float:
     """Part of the lungs' border, slice by slice, that lies on the field's edge."""
-    border = lung & ~ndi.binary_erosion(lung, _IN_PLANE)
-    at_edge = border & ndi.binary_dilation(edge, _IN_PLANE, iterations=2)
+    border = lung & ~eroded(lung, IN_PLANE)
+    at_edge = border & dilated(edge, IN_PLANE, times=2)
     return float(at_edge.sum() / max(1, border.sum()))

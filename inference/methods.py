@@ -16,7 +16,7 @@ class Method(NamedTuple):
 
 
 METHODS: Final[Mapping[tuple[str, str], Method]] = {
-    ("lungs", "air-bodies"): Method("inference.lungs", "AirLungs"),
+    ("lungs", "air-bodies"): Method("inference.lungs", "AirLungs", on_device=True),
     ("detector", "dot-filter"): Method("inference.detect", "DotDetector", on_device=True),
     ("detector", "patch-cnn"): Method("inference.nodule_net", "NoduleNetDetector", on_device=True),
     ("detector", "monai-bundle"): Method("inference.bundle", "BundleDetector", on_device=True),

@@ -21,8 +21,9 @@ from inference.detect import DotFilter, Faint
 from inference.device import mixed_precision, on_device
 from inference.errors import ModelRefused
 from inference.findings import Algorithm
+from inference.grids import on
 from inference.lungs import Lungs
-from inference.patches import HU_RANGE, NEAR, WIDE, Array, View, flips_of, order_of, patch_at
+from inference.patches import HU_RANGE, NEAR, WIDE, View, flips_of, order_of, patch_at, patches_at
 from inference.reader import Progress, Spot
 from inference.volume import Volume
 from inference.weights import load_tensors
@@ -144,11 +145,13 @@ class NoduleNetDetector:
     def score(self, volume: Volume, lungs: Lungs, progress: Progress) -> list[Spot]:
         """All places of the filter with the network's confidence, the best first."""
         spots = self._filter.places(volume, lungs, progress)
-        near, wide = ([_turned_patch(volume, spot, view) for spot in spots] for view in (NEAR, WIDE))
+        if not spots:
+            return []
+        near, wide = on_device(partial(_patches, volume, spots), self._device)
         logits = self._logits(near, wide, FLIPS[:_FIRST_FLIPS], progress)
         ranked = sorted(range(len(spots)), key=lambda n: (-self._score(spots[n], logits[n]), *spots[n].centre))
         best = ranked[: self._closer_max]
-        closer = self._logits([near[n] for n in best], [wide[n] for n in best], FLIPS[_FIRST_FLIPS:], progress)
+        closer = self._logits(near[best], wide[best], FLIPS[_FIRST_FLIPS:], progress)
         for n, logit in zip(best, closer, strict=True):
             logits[n] += (logit - logits[n]) * (len(FLIPS) - _FIRST_FLIPS) / len(FLIPS)
         scored = [
@@ -172,28 +175,43 @@ class NoduleNetDetector:
         return 1 / (1 + math.exp(-max(-30.0, min(30.0, self._score(spot, logit)))))
 
     def _logits(
-        self, near: Sequence[Array], wide: Sequence[Array], flips: Sequence[tuple[int, ...]], progress: Progress
+        self, near: torch.Tensor, wide: torch.Tensor, flips: Sequence[tuple[int, ...]], progress: Progress
     ) -> list[float]:
-        """Of patches [k, j, i] along the patient's axes."""
+        """Of patches (n, k, j, i) along the patient's axes."""
         found: list[float] = []
         for first in range(0, len(near), self._batch):
             progress("detect", first, len(near))
             part = slice(first, first + self._batch)
-            found += on_device(partial(self._run, np.stack(near[part]), np.stack(wide[part]), flips), self._device)
+            found += on_device(partial(self._run, near[part], wide[part], flips), self._device)
         return found
 
     @torch.inference_mode()
-    def _run(self, near: Array, wide: Array, flips: Sequence[tuple[int, ...]], device: torch.device) -> list[float]:
+    def _run(
+        self, near: torch.Tensor, wide: torch.Tensor, flips: Sequence[tuple[int, ...]], device: torch.device
+    ) -> list[float]:
         net = self._net.to(device)
         with mixed_precision(device):
-            logits = flipped_mean(net, normalised(near).to(device), normalised(wide).to(device), flips)
+            logits = flipped_mean(net, normalised(near.to(device)), normalised(wide.to(device)), flips)
         return [float(z) for z in logits.cpu()]
 
 
-def _turned_patch(volume: Volume, spot: Spot, view: View) -> Array:
-    """Along the patient's axes, so that nothing hangs on how the volume is stored: not all places get all flips."""
-    patch = patch_at(volume.hu, volume.spacing_mm, spot.centre, view).transpose(order_of(volume.affine))
-    return np.flip(patch, flips_of(volume.affine))
+def _patches(volume: Volume, spots: Sequence[Spot], device: torch.device) -> tuple[torch.Tensor, torch.Tensor]:
+    """Both views of places, (n, k, j, i) along the patient's axes, so that nothing hangs on how the volume is stored: not all
+    places get all flips."""
+    order, flips = order_of(volume.affine), flips_of(volume.affine)
+    centres = [spot.centre for spot in spots]
+
+    hu = None if device.type == "cpu" else on(device, volume.hu)  # a CPU touches the boxes around the places alone
+
+    def turned(view: View) -> torch.Tensor:
+        if hu is None:
+            each = [patch_at(volume.hu, volume.spacing_mm, centre, view) for centre in centres]
+            patches = torch.from_numpy(np.stack(each))
+        else:
+            patches = patches_at(hu, volume.spacing_mm, centres, view)
+        return patches.permute(0, *(axis + 1 for axis in order)).flip([axis + 1 for axis in flips])
+
+    return turned(NEAR), turned(WIDE)
 
 
 def network_of(tensors: Mapping[str, torch.Tensor], name: str) -> NoduleNet:

@@ -6,6 +6,7 @@ two bodies that touch, and each has what is nearer to its own core. A network ma
 no voxel is marked as surely as in nearly all nodules of its size is a piece of vessel, hilum or wall, and none.
 """
 
+import weakref
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Final
@@ -29,6 +30,9 @@ from inference.weights import load_tensors
 _NECK: Final = 0.75  # two bodies: the way between their cores is narrower than this share of the shallower core's depth
 _CORE_SHARE: Final = 0.35  # of the expected size: how far from its spot a body's core may lie
 _SAME_SHARE: Final = 0.5  # of the smaller of two bodies without a neck, in common: one and the same
+
+
+_Looks = weakref.WeakKeyDictionary[Volume, tuple[weakref.ref[Lungs], dict[tuple[Three, float], Found | None]]]
 
 
 @dataclass(frozen=True)
@@ -94,6 +98,7 @@ class NetOutliner:
             threshold=entry.number("threshold"),
         )
         self._finder = BodyFinder(use, load_tensors(entry), device)
+        self._looks: _Looks = weakref.WeakKeyDictionary()
 
     def outline(
         self, volume: Volume, lungs: Lungs, spots: Sequence[Spot], progress: Progress
@@ -104,17 +109,27 @@ class NetOutliner:
         hull = np.asarray(turn.array(lungs.labels), np.uint8)
         k, j, i = (volume.spacing_mm[axis] for axis in turn.order)
         spacing_mm = (k, j, i)
+        looks = self._looks_at(volume, lungs)
         bodies: list[_Body | None] = []
         for done, spot in enumerate(spots):
             progress("outline", done, len(spots))
             centre = turn.point(spot.centre)
-            found = self._finder.look(hu, spacing_mm, centre, spot.scale_mm, hull)
+            if (centre, spot.scale_mm) not in looks:
+                looks[centre, spot.scale_mm] = self._finder.look(hu, spacing_mm, centre, spot.scale_mm, hull)
+            found = looks[centre, spot.scale_mm]
             body = None
             if found is not None and self._is_sure(found, spacing_mm):
                 body = _Body(Spot(centre, spot.response, spot.scale_mm), found.box, found.voxels)
             bodies.append(None if body is None else _settled(body, bodies, spacing_mm, hu.shape))
         progress("outline", len(spots), len(spots))
         return [None if body is None else self._mask(body, turn, spacing_mm) for body in bodies]
+
+    def _looks_at(self, volume: Volume, lungs: Lungs) -> dict[tuple[Three, float], Found | None]:
+        """What was found before at places of this volume: a reading asks again when some of them turn out to be none."""
+        known = self._looks.get(volume)
+        if known is None or known[0]() is not lungs:
+            known = self._looks[volume] = (weakref.ref(lungs), {})
+        return known[1]
 
     def _is_sure(self, found: Found, spacing_mm: Three) -> bool:
         """Whether a body's likeliest voxel is as likely as in a nodule of its size."""

@@ -21,7 +21,7 @@ _PROMPTS: Final = 3  # distance in the slice, along the stack, and the step of t
 _REACH: Final = 32.0  # grid steps that a prompt channel of 1 stands for
 _HU_MIDDLE, _HU_WIDTH = -500.0, 500.0
 _HU_RANGE: Final = (-1024.0, 300.0)  # bone, calcium and contrast look alike
-_SLICES_AT_ONCE: Final = 16  # bounds the memory, whatever the nodule's size
+_SLICES_AT_ONCE: Final = {"cpu": 16, "cuda": 512}  # bounds the memory, whatever the nodule's size
 
 Tensor = torch.Tensor
 
@@ -118,11 +118,12 @@ def without_neighbours(inputs: Tensor) -> Tensor:
 
 
 def probabilities(network: nn.Module, dimensions: int, inputs: Tensor) -> Tensor:
-    """Of one grid (1, channels, slices, rows, columns) with `NEIGHBOURS` slices more at either end: (slices, rows, columns)."""
+    """Of grids (n, channels, slices, rows, columns) with `NEIGHBOURS` slices more at either end: (n, slices, rows, columns)."""
     with torch.inference_mode():
         if dimensions == 2:
             slices = stacked(inputs)
-            parts = [network(slices[at : at + _SLICES_AT_ONCE]) for at in range(0, len(slices), _SLICES_AT_ONCE)]
-            return torch.cat(parts)[:, 0].float().sigmoid()
-        found: Tensor = network(without_neighbours(inputs))[0, 0].float().sigmoid()
+            count = _SLICES_AT_ONCE[slices.device.type]
+            parts = [network(slices[at : at + count]) for at in range(0, len(slices), count)]
+            return torch.cat(parts).float().sigmoid().reshape(len(inputs), -1, *slices.shape[2:])
+        found: Tensor = network(without_neighbours(inputs))[:, 0].float().sigmoid()
         return found

@@ -12,12 +12,14 @@ from typing import Final
 
 import numpy as np
 import numpy.typing as npt
+import torch
 
 HU_RANGE: Final = (-1000.0, 400.0)  # padding of scanners lies below, metal above
 NEAR_MM: Final = 1.0
 WIDE_MM: Final = 3.0
 NEAR_SIZE: Final = 32
 WIDE_SIZE: Final = 24
+_BOXES_AT_ONCE: Final = 32  # of 1 to 2 million voxels each
 
 Array = npt.NDArray[np.float32]
 
@@ -73,22 +75,55 @@ def patch_at(hu: npt.NDArray[np.int16], spacing_mm: Sequence[float], centre: Seq
     return np.ascontiguousarray(values @ weights[2].T)
 
 
+def patches_at(
+    hu: torch.Tensor, spacing_mm: Sequence[float], centres: Sequence[Sequence[float]], view: View
+) -> torch.Tensor:
+    """As `patch_at`, of many places at once, on the device where the volume lies: (n, size, size, size), float32.
+
+    Args:
+        hu: [k, j, i], all of the volume.
+        centres: (n, 3).
+    """
+    found = [torch.empty(0, view.size, view.size, view.size, device=hu.device)]
+    for first in range(0, len(centres), _BOXES_AT_ONCE):
+        axes = np.array(centres[first : first + _BOXES_AT_ONCE]).T
+        weights, voxels = [], []
+        for length, mm, at in zip(hu.shape, spacing_mm, axes, strict=True):
+            low, full = _weights(mm, at, view)
+            inside = np.clip(low[:, None] + np.arange(full.shape[2]), 0, length - 1)
+            weights.append(torch.from_numpy(full.astype(np.float32)).to(hu.device))
+            voxels.append(torch.from_numpy(inside).to(hu.device))
+        k, j, i = voxels
+        boxes = hu[k[:, :, None, None], j[:, None, :, None], i[:, None, None, :]].clamp(*HU_RANGE).float()
+        for axis, to in zip(weights, ("nak,nkji->naji", "nbj,naji->nabi", "nci,nabi->nabc"), strict=True):
+            boxes = torch.einsum(to, axis, boxes)
+        found.append(boxes)
+    return torch.cat(found)
+
+
 def _axis(length: int, mm: float, at: float, view: View) -> tuple[int, Array]:
     """The first voxel that a view needs along an axis, and the weights (size, voxels) of its voxels."""
-    places = at + (np.arange(view.size) - (view.size - 1) / 2) * (view.mm / mm)
-    if view.mean and view.mm > mm:
-        half = view.mm / mm / 2
-        low, high = int(np.floor(places[0] - half)) - 1, int(np.ceil(places[-1] + half)) + 1
-        voxels = np.arange(low, high + 1)
-        overlap = np.minimum(places[:, None] + half, voxels + 0.5) - np.maximum(places[:, None] - half, voxels - 0.5)
-        full = np.clip(overlap, 0, None) / (2 * half)
-    else:
-        low, high = int(np.floor(places[0])), int(np.floor(places[-1])) + 1
-        voxels = np.arange(low, high + 1)
-        full = np.clip(1 - np.abs(places[:, None] - voxels), 0, None)
-    inside = np.clip(voxels, 0, length - 1)
+    (low,), (full,) = _weights(mm, np.array([at]), view)
+    inside = np.clip(low + np.arange(full.shape[1]), 0, length - 1)
     first, last = int(inside[0]), int(inside[-1])
     weights = np.zeros((view.size, last - first + 1))
     for column, voxel in enumerate(inside - first):
         weights[:, voxel] += full[:, column]
     return first, weights.astype(np.float32)
+
+
+def _weights(
+    mm: float, at: npt.NDArray[np.float64], view: View
+) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.float64]]:
+    """For n places along an axis without ends: the first voxels (n,) that a view needs, and the weights (n, size, voxels)."""
+    places = at[:, None] + (np.arange(view.size) - (view.size - 1) / 2) * (view.mm / mm)
+    mean = view.mean and view.mm > mm
+    half = view.mm / mm / 2 if mean else 0.0
+    low = np.floor(places[:, 0] - half).astype(np.int64) - mean
+    high = (np.ceil if mean else np.floor)(places[:, -1] + half).astype(np.int64) + 1
+    voxels = (low[:, None] + np.arange(int((high - low).max()) + 1))[:, None]
+    places = places[:, :, None]
+    if mean:
+        overlap = np.minimum(places + half, voxels + 0.5) - np.maximum(places - half, voxels - 0.5)
+        return low, np.clip(overlap, 0, None) / (2 * half)
+    return low, np.clip(1 - np.abs(places - voxels), 0, None)

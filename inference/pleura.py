@@ -14,6 +14,9 @@ import numpy.typing as npt
 import scipy.ndimage as ndi
 from scipy.spatial import ConvexHull, QhullError
 
+from inference.grids import in_threads
+from inference.masks import Mask, box_of
+
 BONE_HU: Final = 220.0  # mean of a cell; soft tissue with contrast stays below but in large vessels and the heart
 RIB_SHARE_MIN: Final = 0.6  # of a dent's outer rim with a rib behind it
 MEDIAL_COS_MAX: Final = 0.5  # a dent that lies less than 60 degrees off the way to the midline is heart, hilum or spine
@@ -26,7 +29,6 @@ ENCLOSED_SHARE_MIN: Final = (
 ABOVE_SHARE_MIN: Final = 0.1  # of the whole upper face
 OUTSIDE_HU: Final = -500.0  # what is darker is no tissue
 
-Mask = npt.NDArray[np.bool_]
 Labels = npt.NDArray[np.uint8]
 
 
@@ -48,10 +50,11 @@ def fill_dents(
         headwards: 1 where k grows to the head, else -1.
         rib_mm: from the inside of the chest wall to the nearest rib, also between two ribs.
     """
-    near_rib = _near(hu > BONE_HU, mm, rib_mm)
-    filled = labels.copy()
-    for side, medial in ((1, left), (2, -left)):
-        lung = labels == side
+    bone = hu > BONE_HU
+
+    def dents(one: tuple[int, npt.NDArray[np.float64]]) -> Mask:
+        """Of one lung, and the way from it to the midline."""
+        lung, medial = labels == one[0], one[1]
         added, rims, hulls = (np.zeros(labels.shape, bool) for _ in range(3))
         for k in np.flatnonzero(lung.sum(axis=(1, 2)) * mm[1] * mm[2] >= 100 * SLICE_CM2_MIN):
             hulls[k] = lung[k]
@@ -61,14 +64,25 @@ def fill_dents(
                     added[k] |= part
                     rims[k] |= part & ndi.binary_dilation(~(part | lung[k]))
         added &= (labels == 0) & (hu > OUTSIDE_HU) & (hu < BONE_HU)
-        filled[_of_chest_wall(added, rims, labels > 0, hulls, near_rib, mm, headwards)] = side
+        near_rib = _near(bone, added & rims, mm, rib_mm)
+        return _of_chest_wall(added, rims, labels > 0, hulls, near_rib, mm, headwards)
+
+    filled = labels.copy()
+    for side, dent in zip((1, 2), in_threads(dents, ((1, left), (2, -left))), strict=True):
+        filled[dent] = side
     return filled
 
 
-def _near(bone: Mask, mm: tuple[float, float, float], reach_mm: float) -> Mask:
-    if not bone.any():
-        return np.zeros(bone.shape, bool)
-    return np.asarray(ndi.distance_transform_edt(~bone, sampling=mm) <= reach_mm)
+def _near(bone: Mask, where: Mask, mm: tuple[float, float, float], reach_mm: float) -> Mask:
+    """What lies so near to bone, within the box of `where`."""
+    near = np.zeros(bone.shape, bool)
+    if where.any():
+        box = box_of(where)
+        margin = [int(np.ceil(reach_mm / size)) for size in mm]
+        wide = tuple(slice(max(0, side.start - more), side.stop + more) for side, more in zip(box, margin, strict=True))
+        if bone[wide].any():
+            near[wide] = ndi.distance_transform_edt(~bone[wide], sampling=mm) <= reach_mm
+    return near
 
 
 def hull_of(area: Mask) -> Mask:

@@ -33,10 +33,12 @@ import numpy as np
 import torch
 
 from config.catalogue import find_entry
-from inference.detect import _without_walls, resampled
+from inference.detect import without_walls
+from inference.device import CPU
 from inference.errors import ReadingError
 from inference.evaluation.intervals import bootstrap, clopper_pearson, mean_of
 from inference.findings import MaskCrop
+from inference.grids import on, resampled
 from inference.lungs import LEFT, RIGHT, AirLungs, Lungs, judge_wholeness
 from inference.training.scans import Scan, load_scan, scan_folders
 from inference.volume import Volume
@@ -145,11 +147,11 @@ def seen_of(volume: Volume, lungs: Lungs, body: MaskCrop) -> float:
     alone = np.zeros(tuple(high - low), bool)
     place = tuple(slice(a, a + n) for a, n in zip(body.start - low, body.voxels.shape, strict=True))
     alone[place] = body.voxels
-    contrast = resampled(alone, volume.spacing_mm, 1.0)  # 1 in the body, 0 in all lung around it
-    inside = resampled(lungs.labels[box] > 0, volume.spacing_mm, 1.0)
+    contrast = resampled(on(CPU, alone), volume.spacing_mm, 1.0)  # 1 in the body, 0 in all lung around it
+    inside = resampled(on(CPU, lungs.labels[box] > 0), volume.spacing_mm, 1.0)
     if not (inside >= 0.5).any():
         return 0.0
-    left = _without_walls(contrast, inside)
+    left = without_walls(contrast, inside)
     return float((left * contrast).sum() / (contrast**2).sum())
 
 

@@ -24,7 +24,7 @@ from PIL import Image
 from torch import nn
 from torch.nn import functional
 
-from inference.detect import resampled
+from inference.grids import resampled_array
 from inference.training.crops import Crop, load_native, patient_key
 from inference.training.gradcam import grad_cam, sheet
 from inference.training.grader import outlining_of
@@ -148,7 +148,7 @@ def cube(crop: Crop, outlined: Outlined, side: int) -> Array:
     at = outlined.prompt
     if outlined.own is not None:
         at = tuple(np.argwhere(outlined.own.voxels).mean(axis=0) + outlined.own.start)
-    fine = resampled(np.clip(outlined.hu, *_HU), crop.spacing_mm, 1.0)
+    fine = resampled_array(np.clip(outlined.hu, *_HU), crop.spacing_mm, 1.0)
     shift = (np.array(at) - (np.array(outlined.hu.shape) - 1) / 2) * np.array(crop.spacing_mm)
     middle = np.round((np.array(fine.shape) - 1) / 2 + shift).astype(int)
     padded = np.pad(fine, side, constant_values=_FILL_HU)

@@ -13,7 +13,7 @@ import numpy as np
 import numpy.typing as npt
 import scipy.ndimage as ndi
 
-from inference.detect import resampled
+from inference.grids import resampled_array
 from inference.measure import sphere_diameter_mm
 from inference.patches import NEAR_SIZE, WIDE_MM, WIDE_SIZE
 from inference.training.augment import some_axes
@@ -60,8 +60,8 @@ class Shape:
 def shape_of(crop: Crop) -> Shape | None:
     """The nodule of a crop; None when its mask is empty or too small to be resampled."""
     pad = [int(np.ceil(_PAD_MM / mm)) for mm in crop.spacing_mm]
-    hu = resampled(np.pad(crop.hu.astype(np.float32), [(p, p) for p in pad], mode="edge"), crop.spacing_mm, 1.0)
-    mask = resampled(np.pad(crop.mask, [(p, p) for p in pad]), crop.spacing_mm, 1.0)
+    hu = resampled_array(np.pad(crop.hu.astype(np.float32), [(p, p) for p in pad], mode="edge"), crop.spacing_mm, 1.0)
+    mask = resampled_array(np.pad(crop.mask, [(p, p) for p in pad]), crop.spacing_mm, 1.0)
     filled = np.clip(2 * ndi.gaussian_filter(mask, 0.7), 0, 1)  # whole up to the readers' line, faded out beyond it
     if filled.sum() < 8 or not (mask > 0.5).any():
         return None

@@ -8,7 +8,8 @@ import torch
 
 from config.catalogue import Entry, find_entry, parameters_digest
 from config.errors import ConfigurationError
-from inference.detect import DotDetector, DotFilter, Faint, dot_response, resampled
+from inference.detect import DotDetector, DotFilter, Faint, dot_response
+from inference.grids import resampled_array
 from inference.lungs import Lungs
 from inference.reader import Spot
 from inference.volume import Volume
@@ -137,7 +138,7 @@ def test_the_same_volume_gives_the_same_candidates() -> None:
 
 def test_the_response_is_that_of_the_eigenvalues() -> None:
     smooth = np.random.default_rng(5).normal(0, 100, (12, 13, 14)).astype(np.float32)
-    response = dot_response(smooth, np.ones(smooth.shape, bool), torch.device("cpu"))
+    response = dot_response(torch.from_numpy(smooth), torch.ones(smooth.shape, dtype=torch.bool)).numpy()
     first = np.gradient(smooth.astype(float))
     for place in np.argwhere(response > 0)[:40]:
         k, j, i = place
@@ -162,10 +163,10 @@ def test_the_response_is_that_of_the_eigenvalues() -> None:
 
 def test_resampling_keeps_a_straight_line_straight_and_the_middle_in_place() -> None:
     ramp = np.broadcast_to(np.arange(11.0)[:, None, None] * 2.0, (11, 5, 7)).astype(np.int16)
-    fine = resampled(ramp, (2.0, 1.0, 0.5), 1.0)
+    fine = resampled_array(ramp, (2.0, 1.0, 0.5), 1.0)
     assert fine.shape == (21, 5, 4)
     assert fine[:, 2, 2] == pytest.approx(np.arange(21.0))
-    assert resampled(ramp[:1], (2.0, 1.0, 0.5), 1.0).shape == (1, 5, 4)
+    assert resampled_array(ramp[:1], (2.0, 1.0, 0.5), 1.0).shape == (1, 5, 4)
 
 
 def test_an_entry_with_a_threshold_too_few_is_refused() -> None:

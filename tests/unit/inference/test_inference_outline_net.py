@@ -11,9 +11,11 @@ import numpy.typing as npt
 import pytest
 import torch
 
+from inference import outline_body, outline_unet
 from inference.errors import ModelRefused
 from inference.findings import MaskCrop
 from inference.lungs import Lungs
+from inference.outline_body import BodyFinder
 from inference.outline_net import NetOutliner
 from inference.reader import Spot
 from inference.volume import Volume
@@ -195,3 +197,39 @@ def test_an_array_stored_the_other_way_round_has_the_outline_at_the_other_end(ou
     (one,) = outlines(outliner, volume, Spot((k, j, i), 1.0, 9.0))
     (other,) = outlines(outliner, flipped, Spot((SHAPE[0] - 1 - k, j, i), 1.0, 9.0))
     assert np.array_equal(whole(one), whole(other)[::-1])
+
+
+def test_all_mirrored_copies_at_once_as_on_a_gpu_give_the_same_outlines(
+    outliner: NetOutliner, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    volume = lung_with(((30.0, 32.0, 33.0), 9.0), ((18.0, 40.0, 20.0), 22.0))
+    spots = (spot_at((30.5, 32.8, 32.4), 9.0), spot_at((18.0, 40.0, 20.0), 10.0))
+    one_by_one = outlines(outliner, volume, *spots)
+    monkeypatch.setitem(outline_body._COPIES_AT_ONCE, "cpu", 8)
+    monkeypatch.setitem(outline_unet._SLICES_AT_ONCE, "cpu", 512)
+    at_once = outlines(NetOutliner(in_folder(tmp_path), CPU), volume, *spots)
+    for mask, other in zip(one_by_one, at_once, strict=True):
+        assert np.array_equal(whole(mask), whole(other))
+
+
+def test_a_place_is_looked_at_once_in_a_reading_and_anew_in_another(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    outliner = NetOutliner(in_folder(tmp_path), CPU)
+    seen: list[tuple[float, ...]] = []
+    look = BodyFinder.look
+
+    def counted(self: BodyFinder, hu: object, spacing_mm: object, centre: tuple[float, ...], *more: object) -> object:
+        seen.append(centre)
+        return look(self, hu, spacing_mm, centre, *more)  # type: ignore[arg-type]
+
+    monkeypatch.setattr(BodyFinder, "look", counted)
+    ball, spot = ((30.0, 32.0, 33.0), 9.0), spot_at((30.5, 32.8, 32.4), 9.0)
+    volume = lung_with(ball)
+    lungs = all_lung(volume)
+    first, second = (outlines(outliner, volume, spot, lungs=lungs) for _ in range(2))
+    assert len(seen) == 1
+    assert np.array_equal(whole(first[0]), whole(second[0]))
+    assert outlines(outliner, lung_with(), spot, lungs=lungs) == [None]  # the same lungs, another volume
+    outlines(outliner, volume, spot)  # the same volume, other lungs
+    assert len(seen) == 3

@@ -2,8 +2,9 @@
 
 import numpy as np
 import pytest
+import torch
 
-from inference.patches import NEAR, WIDE, View, patch_at
+from inference.patches import NEAR, WIDE, View, patch_at, patches_at
 
 SPACING = (2.5, 0.7, 0.8)
 
@@ -54,3 +55,13 @@ def _covered(hu: np.ndarray, k: float, j: float, i: float) -> float:
     first = [int(at - 1.5) for at in (k, j, i)]
     box = hu[tuple(slice(f, f + 4) for f in first)].astype(float)
     return float(np.einsum("a,b,c,abc->", weights, weights, weights, box))
+
+
+@pytest.mark.parametrize("view", [NEAR, WIDE, View(8, 0.5, mean=True)])
+def test_many_places_at_once_give_the_patches_of_each(view: View) -> None:
+    hu = np.random.default_rng(4).integers(-1200, 600, (20, 40, 50)).astype(np.int16)
+    centres = [(0.0, 0.0, 0.0), (19.0, 39.0, 49.0), *np.random.default_rng(5).uniform(0, 20, (40, 3)).tolist()]
+    many = patches_at(torch.from_numpy(hu), SPACING, centres, view).numpy()
+    each = np.stack([patch_at(hu, SPACING, centre, view) for centre in centres])
+    assert many == pytest.approx(each, abs=2e-3)
+    assert patches_at(torch.from_numpy(hu), SPACING, [], view).shape == (0, view.size, view.size, view.size)
