@@ -4,9 +4,10 @@ layout and window do to the network of a MONAI bundle.
     python -m benches.reading [--entry NAME] [--rounds 5] [--threads 2] [--output bench.json]
 
 The stages are those of `Reading.seconds`, on the phantom chest (512 x 512 x 300, 0.75 x 0.75 x 1 mm), after the reader's
-own warming, without decoding and delivery. The variants of the network take turns within a round, and ratios are taken
-within a round; on the CPU their seconds are CPU time of one thread, so that other work on the machine counts little.
-Weights are random: they change no speed. Rows are added to what the file holds of other benches.
+own warming, without decoding and delivery; beside a GPU the CPU has the threads of the resident reader. The variants of
+the network take turns within a round, and ratios are taken within a round; on the CPU their seconds are CPU time of one
+thread, so that other work on the machine counts little. Weights are random: they change no speed. Rows are added to what
+the file holds of other benches.
 """
 
 import argparse
@@ -32,7 +33,7 @@ from inference.device import choose_device, half_precision, make_repeatable
 from inference.errors import NoDevice
 from inference.phantom import chest_phantom
 from inference.reader import ReadLimits, read
-from inference.resident import warm
+from inference.resident import GPU_THREADS_MAX, warm
 from inference.volume import Volume
 
 NO_GPU: Final = "not measured: no GPU"
@@ -96,12 +97,23 @@ def _stages(volume: Volume, entry: str, name: str, rounds: int) -> Row:
         return {"device": name, "text": NO_GPU}
     chain = build_chain(entry, name)
     warm(chain)
+    before = torch.get_num_threads()
+    if name == "cuda":  # as the resident reader does
+        torch.set_num_threads(min(os.cpu_count() or 1, GPU_THREADS_MAX))
     taken: dict[str, list[float]] = {}
     for _ in range(rounds):
         reading = read(volume, chain, ReadLimits(), timer=time.monotonic)
         for stage, seconds in {**reading.seconds, "all": sum(reading.seconds.values())}.items():
             taken.setdefault(stage, []).append(seconds)
-    return {"device": name, "seconds": {stage: _interval(values) for stage, values in taken.items()}}
+    threads = torch.get_num_threads()
+    torch.set_num_threads(before)
+    named = torch.cuda.get_device_name() if name == "cuda" else "CPU"
+    return {
+        "device": name,
+        "name": named,
+        "threads": threads,
+        "seconds": {stage: _interval(values) for stage, values in taken.items()},
+    }
 
 
 def _variants(name: str, rounds: int) -> Iterator[Row]:
@@ -194,10 +206,13 @@ def _rows(
 
 def _print(report: Row) -> None:
     size = " x ".join(map(str, report["shape"]))
-    print(f"reading {size} by {report['entry']}, {report['threads']} threads")
+    print(f"reading {size} by {report['entry']}")
     for row in report["stages"]:
-        said = row.get("text") or ", ".join(f"{stage} {_cell(s, 2)} s" for stage, s in row["seconds"].items())
-        print(f"  {row['device']:5} {said}")
+        if "text" in row:
+            print(f"  {row['device']:5} {row['text']}")
+            continue
+        said = ", ".join(f"{stage} {_cell(s, 2)} s" for stage, s in row["seconds"].items())
+        print(f"  {row['device']:5} {said} ({row['name']}, {row['threads']} threads)")
     print("network of a bundle, seconds a million voxels")
     for row in report["network"]:
         if "text" in row:

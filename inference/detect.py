@@ -250,16 +250,17 @@ def _peaks(response: torch.Tensor, grid_mm: float, scale_mm: float) -> list[_Pea
     values = around[highest].cpu().numpy().astype(np.float64).reshape(-1, 3, 3, 3)
     lines = np.stack([values[:, :, 1, 1], values[:, 1, :, 1], values[:, 1, 1, :]], axis=1)
     places = np.stack(np.unravel_index(at[highest].cpu().numpy(), response.shape), axis=1)
-    return [
-        _Peak((place + [_vertex(*line) for line in three] - middle) * grid_mm, scale_mm, float(three[0, 1]))
-        for place, three in zip(places, lines, strict=True)
-    ]
+    places_mm = (places + _vertices(lines) - middle) * grid_mm
+    return [_Peak(mm, scale_mm, float(here)) for mm, here in zip(places_mm, values[:, 1, 1, 1], strict=True)]
 
 
-def _vertex(before: float, here: float, after: float) -> float:
-    """Where a parabola through three values has its maximum, -0.5 to 0.5 from the middle one."""
-    bend = float(before) - 2 * float(here) + float(after)
-    return 0.0 if bend >= 0 else float(np.clip((float(before) - float(after)) / (2 * bend), -0.5, 0.5))
+def _vertices(lines: npt.NDArray[np.float64]) -> npt.NDArray[np.float64]:
+    """Where parabolas through three values (..., 3) have their maxima, -0.5 to 0.5 from the middle ones."""
+    before, here, after = np.moveaxis(lines, -1, 0)
+    bend = before - 2 * here + after
+    curved = bend < 0
+    shift = np.divide(before - after, 2 * bend, out=np.zeros_like(bend), where=curved)
+    return np.asarray(np.clip(shift, -0.5, 0.5))
 
 
 def strongest(peaks: Sequence[_Peak], count: int) -> list[_Peak]:

@@ -4,8 +4,10 @@ Arithmetic is that of scipy.ndimage, to which the CPU leaves the smoothing: the 
 for the last bits of a float. Grids are torch tensors [k, j, i]; on a CPU they and numpy's arrays are one memory.
 """
 
+import warnings
 from collections.abc import Callable, Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from functools import partial
 from typing import Final, TypeVar
 
 import numpy as np
@@ -13,7 +15,7 @@ import numpy.typing as npt
 import scipy.ndimage as ndi
 import torch
 
-from inference.device import CPU
+from inference.device import CPU, on_device
 
 Array = npt.NDArray[np.float32]
 Piece = TypeVar("Piece")
@@ -34,8 +36,11 @@ def in_threads(work: Callable[[Piece], Result], pieces: Iterable[Piece]) -> list
 
 def on(device: torch.device, values: npt.NDArray[np.generic]) -> torch.Tensor:
     """A grid on a device, for reading; on the CPU the array itself, where torch can take it as it is."""
-    as_it_is = values.flags.writeable and values.flags.c_contiguous
-    return torch.from_numpy(values if as_it_is else np.array(values, order="C")).to(device)
+    if not values.flags.c_contiguous or (device.type == "cpu" and not values.flags.writeable):
+        values = np.array(values, order="C")
+    with warnings.catch_warnings():  # of an array that must not be written to, which a copy on another device is not
+        warnings.filterwarnings("ignore", "The given NumPy array is not writable")
+        return torch.from_numpy(values).to(device)
 
 
 def smoothed(values: torch.Tensor, sigmas: float | Sequence[float], truncate: float = 4.0) -> torch.Tensor:
@@ -99,6 +104,36 @@ def resampled(values: torch.Tensor, spacing_mm: Sequence[float], grid_mm: float)
         below, above = _taken(result, axis, low).float(), _taken(result, axis, high).float()
         result = above.sub_(below).mul_(weight.reshape([-1 if a == axis else 1 for a in range(3)])).add_(below)
     return result.contiguous()
+
+
+def distance_mm(
+    seeds: npt.NDArray[np.bool_], cell_mm: Sequence[float], device: torch.device, reach_mm: float = np.inf
+) -> npt.NDArray[np.float64]:
+    """How far the middle of each cell is from that of the nearest seed; on a GPU infinite where it is more than `reach_mm`.
+
+    Args:
+        seeds: [k, j, i]; some of them are.
+    """
+    if device.type == "cpu":
+        return np.asarray(ndi.distance_transform_edt(~seeds, sampling=cell_mm))
+    return on_device(partial(_distance, seeds, cell_mm, reach_mm), device)
+
+
+def _distance(
+    seeds: npt.NDArray[np.bool_], cell_mm: Sequence[float], reach_mm: float, device: torch.device
+) -> npt.NDArray[np.float64]:
+    """Squares add up: along one axis after the other each cell takes the least that its neighbours in reach have to offer."""
+    squares = torch.zeros(seeds.shape, dtype=torch.float64, device=device).masked_fill_(~on(device, seeds), torch.inf)
+    for axis, mm in enumerate(cell_mm):
+        length = squares.shape[axis]
+        least = squares.clone()
+        for step in range(1, int(min(length - 1, reach_mm / mm)) + 1):
+            for at, to in ((0, step), (step, 0)):
+                there = least.narrow(axis, to, length - step)
+                torch.minimum(there, squares.narrow(axis, at, length - step) + (step * mm) ** 2, out=there)
+        squares = least
+    found: npt.NDArray[np.float64] = squares.sqrt_().cpu().numpy()
+    return found
 
 
 def _taken(values: torch.Tensor, axis: int, places: npt.NDArray[np.int64]) -> torch.Tensor:

@@ -19,7 +19,7 @@ from inference.airways import find_airways
 from inference.device import CPU, on_device
 from inference.errors import LungBase, LungsCut, LungsMayComplete, NoLung
 from inference.findings import Algorithm, Reason
-from inference.grids import in_threads, on, smoothed
+from inference.grids import distance_mm, in_threads, on, smoothed
 from inference.masks import IN_PLANE, Mask, box_of, by_slabs, dilated, eroded, opened
 from inference.pleura import fill_dents
 from inference.volume import Volume
@@ -46,6 +46,7 @@ _LUNG_SHARE_MIN: Final = 0.35
 _TISSUE_HU_MIN: Final = -300.0  # fat, too; noise of sharp kernels moves the cells' means by a fifth of what is between
 _ENCLOSED_MIN: Final = 0.3  # of a body: whole lungs have 1, lungs in a narrow field a third, foam below a patient nothing
 _CELLS_AT_ONCE: Final = 32  # slices of cells: bounds what is copied of a volume
+_NECKS_MM: Final = (0.0, 2.0, 4.0, 6.0, 9.0, 12.0, 15.0)  # lungs that touch come apart where so much is taken off them
 _AXIAL_MIN: Final = 0.8  # of the patient's left that lies in the slices' plane
 _SLICE: Final = ndi.generate_binary_structure(3, 1) & np.array([False, True, False])[:, None, None]
 
@@ -137,8 +138,9 @@ class AirLungs:
             raise NoLung("only airways hold air", volume.series_instance_uid)
         labels = np.zeros(lung.shape, np.uint8)
         box = box_of(lung)  # a closing stays inside it
-        labels[box] = _closed(_sides(lung, box, cell_mm, volume.affine), cell_mm, self._closing_mm)
-        labels = _without_dents(labels, cells, cell_mm, volume.affine, self._rib_mm)
+        sides = _sides(lung, box, cell_mm, volume.affine, self._device)
+        labels[box] = _closed(sides, cell_mm, self._closing_mm, self._device)
+        labels = _without_dents(labels, cells, cell_mm, volume.affine, self._rib_mm, self._device)
         labels[airways] = 0
         cm2 = lung.sum(axis=(1, 2)) * (cell_mm[1] * cell_mm[2] / 100)
         return Lungs(
@@ -152,21 +154,25 @@ class AirLungs:
 
     def _large_lungs(self, air: Air, inside: Mask, cell_mm: Spacing) -> Mask:
         """The bodies of air that are large enough, have the HU of lung and lie within the patient."""
-        bodies, count = ndi.label(inside)
-        ml = np.bincount(bodies.ravel(), minlength=count + 1) * (np.prod(cell_mm) / 1000)
-        ml[0] = 0.0
-        enclosed = _enclosed(air, cell_mm)
+        box = box_of(inside)
+        bodies, count = ndi.label(inside[box])
+        enclosed = _enclosed(air, cell_mm)[box]
+        ml = np.bincount(bodies[inside[box]], minlength=count + 1) * (np.prod(cell_mm) / 1000)
         kept = np.zeros(count + 1, bool)
+        places = ndi.find_objects(bodies) if count else []
         for body in np.flatnonzero(ml >= self._lung_ml_min):
-            here = bodies == body
-            hu = air[here]
+            place = places[body - 1]
+            here = bodies[place] == body
+            hu = air[box][place][here]
             lung_like = np.mean((hu > _LUNG_HU[0]) & (hu < _LUNG_HU[1])) >= _LUNG_SHARE_MIN
-            kept[body] = lung_like and np.mean(enclosed[here]) >= _ENCLOSED_MIN
+            kept[body] = lung_like and np.mean(enclosed[place][here]) >= _ENCLOSED_MIN
         if not kept.any():
             raise NoLung(
                 f"no body of air of {self._lung_ml_min:.0f} ml or more within the patient has the density of lung"
             )
-        return kept[bodies]
+        large = np.zeros_like(inside)
+        large[box] = kept[bodies]
+        return large
 
 
 def _cell_of(volume: Volume) -> tuple[Spacing, tuple[int, int, int]]:
@@ -291,7 +297,7 @@ def _steps(cell_mm: Spacing) -> tuple[int, int, int]:
 
 
 def _sides(
-    lungs: Mask, box: tuple[slice, ...], cell_mm: Spacing, affine: npt.NDArray[np.float64]
+    lungs: Mask, box: tuple[slice, ...], cell_mm: Spacing, affine: npt.NDArray[np.float64], device: torch.device
 ) -> npt.NDArray[np.uint8]:
     """The lungs' box, cells labelled right and left by LPS x. Lungs that touch are parted where they are thinnest: two
     cores are sought by eroding, and every cell goes to the nearer one. One lung alone takes the side of the field where
@@ -301,8 +307,8 @@ def _sides(
     steps = _steps(cell_mm)
     coarse, mm = lung[:: steps[0], :: steps[1], :: steps[2]], tuple(np.multiply(cell_mm, steps))
     leftwards = affine[0, :3] / np.linalg.norm(affine[0, :3])  # LPS x grows to the patient's left
-    depth = ndi.distance_transform_edt(coarse, sampling=mm)
-    for radius in (0.0, 2.0, 4.0, 6.0, 9.0, 12.0, 15.0):
+    depth = distance_mm(~coarse, mm, device, _NECKS_MM[-1] + max(mm))
+    for radius in _NECKS_MM:
         parts, count = ndi.label(depth > radius)
         sizes = np.bincount(parts.ravel(), minlength=count + 1)
         sizes[0] = 0
@@ -314,9 +320,8 @@ def _sides(
         if sizes[second] < 0.15 * sizes[first] or abs(across) < 50:
             continue
         left, right = (second, first) if across > 0 else (first, second)
-        to_left, to_right = in_threads(
-            lambda other: np.asarray(ndi.distance_transform_edt(other, sampling=mm)), (parts != left, parts != right)
-        )
+        cores = (parts == left, parts == right)
+        to_left, to_right = in_threads(lambda core: distance_mm(core, mm, device), cores)
         labels = np.where(to_right <= to_left, RIGHT, LEFT).astype(np.uint8)
         return np.where(lung, _on_grid(labels, steps, lung.shape), 0).astype(np.uint8)
     centre = np.argwhere(lungs).mean(axis=0) - (np.array(lungs.shape) - 1) / 2
@@ -324,7 +329,9 @@ def _sides(
     return lung.astype(np.uint8) * np.uint8(side)
 
 
-def _closed(labels: npt.NDArray[np.uint8], cell_mm: Spacing, radius_mm: float) -> npt.NDArray[np.uint8]:
+def _closed(
+    labels: npt.NDArray[np.uint8], cell_mm: Spacing, radius_mm: float, device: torch.device
+) -> npt.NDArray[np.uint8]:
     """Each lung closed by a ball, so that vessels, nodules and tumours on the pleura are inside; where both lungs reach,
     the nearer has it."""
     steps = _steps(cell_mm)
@@ -336,8 +343,9 @@ def _closed(labels: npt.NDArray[np.uint8], cell_mm: Spacing, radius_mm: float) -
         if not lung.any():
             return np.full(lung.shape, np.inf, np.float32), lung
         margin = tuple((int(np.ceil(radius_mm / size)) + 1,) * 2 for size in mm)
-        distance = ndi.distance_transform_edt(~np.pad(lung, margin), sampling=mm)
-        hull = ndi.distance_transform_edt(distance <= radius_mm, sampling=mm) > radius_mm
+        reach_mm = radius_mm + max(mm)
+        distance = distance_mm(np.pad(lung, margin), mm, device, reach_mm)
+        hull = distance_mm(distance > radius_mm, mm, device, reach_mm) > radius_mm
         within = tuple(slice(low, -high) for low, high in margin)
         return distance[within].astype(np.float32), hull[within] | lung
 
@@ -353,6 +361,7 @@ def _without_dents(
     cell_mm: Spacing,
     affine: npt.NDArray[np.float64],
     rib_mm: float,
+    device: torch.device,
 ) -> npt.NDArray[np.uint8]:
     """The lungs with broad dents of the chest wall filled, found on the coarse grid; of slices that are not axial none are."""
     leftwards = affine[0, 1:3] / np.linalg.norm(affine[0, :3])
@@ -363,7 +372,7 @@ def _without_dents(
     mm = (cell_mm[0] * steps[0], cell_mm[1] * steps[1], cell_mm[2] * steps[2])
     left = leftwards / np.linalg.norm(leftwards)
     headwards = 1 if affine[2, 0] >= 0 else -1
-    filled = fill_dents(coarse, cells[:: steps[0], :: steps[1], :: steps[2]], mm, left, headwards, rib_mm)
+    filled = fill_dents(coarse, cells[:: steps[0], :: steps[1], :: steps[2]], mm, left, headwards, rib_mm, device)
     added = np.where(coarse == 0, filled, 0).astype(np.uint8)
     return np.where(labels > 0, labels, _on_grid(added, steps, labels.shape)).astype(np.uint8)
 

@@ -12,9 +12,11 @@ from typing import Final
 import numpy as np
 import numpy.typing as npt
 import scipy.ndimage as ndi
+import torch
 from scipy.spatial import ConvexHull, QhullError
 
-from inference.grids import in_threads
+from inference.device import CPU
+from inference.grids import distance_mm, in_threads
 from inference.masks import Mask, box_of
 
 BONE_HU: Final = 220.0  # mean of a cell; soft tissue with contrast stays below but in large vessels and the heart
@@ -39,6 +41,7 @@ def fill_dents(
     left: npt.NDArray[np.float64],
     headwards: int,
     rib_mm: float,
+    device: torch.device = CPU,
 ) -> Labels:
     """The lungs with the dents of the chest wall filled.
 
@@ -64,7 +67,7 @@ def fill_dents(
                     added[k] |= part
                     rims[k] |= part & ndi.binary_dilation(~(part | lung[k]))
         added &= (labels == 0) & (hu > OUTSIDE_HU) & (hu < BONE_HU)
-        near_rib = _near(bone, added & rims, mm, rib_mm)
+        near_rib = _near(bone, added & rims, mm, rib_mm, device)
         return _of_chest_wall(added, rims, labels > 0, hulls, near_rib, mm, headwards)
 
     filled = labels.copy()
@@ -73,7 +76,7 @@ def fill_dents(
     return filled
 
 
-def _near(bone: Mask, where: Mask, mm: tuple[float, float, float], reach_mm: float) -> Mask:
+def _near(bone: Mask, where: Mask, mm: tuple[float, float, float], reach_mm: float, device: torch.device) -> Mask:
     """What lies so near to bone, within the box of `where`."""
     near = np.zeros(bone.shape, bool)
     if where.any():
@@ -81,7 +84,7 @@ def _near(bone: Mask, where: Mask, mm: tuple[float, float, float], reach_mm: flo
         margin = [int(np.ceil(reach_mm / size)) for size in mm]
         wide = tuple(slice(max(0, side.start - more), side.stop + more) for side, more in zip(box, margin, strict=True))
         if bone[wide].any():
-            near[wide] = ndi.distance_transform_edt(~bone[wide], sampling=mm) <= reach_mm
+            near[wide] = distance_mm(bone[wide], mm, device, reach_mm + max(mm)) <= reach_mm
     return near
 
 

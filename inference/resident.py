@@ -31,6 +31,9 @@ from inference.kept import save_reading
 from inference.reader import Chain, ReadLimits, read
 from inference.volume import Volume
 
+GPU_THREADS_MAX = 8
+"""Beside a GPU: of 16 the start took more time than the work (`make bench`)."""
+
 
 def _say(**fields: Any) -> None:
     sys.stdout.write(json.dumps(fields) + "\n")
@@ -93,6 +96,8 @@ def main() -> int:
     try:
         digests = chain_digests(arguments.entry, arguments.models)
         device = choose_device(arguments.device)
+        if device.type == "cuda":
+            torch.set_num_threads(min(torch.get_num_threads(), GPU_THREADS_MAX))
         chain = build_chain(arguments.entry, device.type, arguments.models)
         warm(chain)
     except NodeError as fault:

@@ -8,7 +8,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from inference import grids
-from inference.grids import in_threads, on, smoothed
+from inference.device import CPU
+from inference.grids import _distance, distance_mm, in_threads, on, smoothed
 
 SHAPES = st.tuples(st.integers(1, 9), st.integers(1, 12), st.integers(1, 7))
 
@@ -63,3 +64,18 @@ def test_what_is_read_only_or_flipped_goes_onto_a_device_too() -> None:
     values.flags.writeable = False
     assert np.array_equal(on(torch.device("cpu"), values).numpy(), values)
     assert np.array_equal(on(torch.device("cpu"), values[::-1, :, ::-1]).numpy(), values[::-1, :, ::-1])
+
+
+@settings(max_examples=40, deadline=None)
+@given(SHAPES, st.integers(0, 99), st.sampled_from([0.02, 0.2, 0.7]), st.sampled_from([2.5, 7.0, np.inf]))
+def test_a_gpu_measures_distances_as_scipy_does_as_far_as_they_are_asked_for(
+    shape: tuple[int, int, int], seed: int, share: float, reach_mm: float
+) -> None:
+    seeds = np.random.default_rng(seed).random(shape) < share
+    seeds.flat[seed % seeds.size] = True
+    cell_mm = (2.5, 1.6, 0.7)
+    found = _distance(seeds, cell_mm, reach_mm, CPU)
+    expected = distance_mm(seeds, cell_mm, CPU)
+    near = expected <= reach_mm
+    assert found[near] == pytest.approx(expected[near])
+    assert (found[~near] > reach_mm).all()
