@@ -114,8 +114,13 @@ def _dents(area: Mask, mm: tuple[float, ...]) -> Iterator[Mask]:
 
 
 def _faces_away(part: Mask, area: Mask, medial: npt.NDArray[np.float64], mm: tuple[float, ...]) -> bool:
-    away = (np.argwhere(part).mean(axis=0) - np.argwhere(area).mean(axis=0)) * mm
+    away = (_middle(part) - _middle(area)) * mm
     return float(away @ medial) <= MEDIAL_COS_MAX * float(np.linalg.norm(away))
+
+
+def _middle(area: Mask) -> npt.NDArray[np.float64]:
+    lines = [area.sum(axis=across) for across in (1, 0)]
+    return np.array([float(np.arange(len(line)) @ line) for line in lines]) / float(area.sum())
 
 
 def _of_chest_wall(
