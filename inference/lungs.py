@@ -315,9 +315,11 @@ def _sides(
         if count < 2:
             continue
         first, second = np.argsort(sizes)[:-3:-1]
+        if sizes[second] < 0.15 * sizes[first]:
+            continue
         centres = np.array(ndi.center_of_mass(depth > radius, parts, [first, second])) * mm
         across = float((centres[1] - centres[0]) @ leftwards)
-        if sizes[second] < 0.15 * sizes[first] or abs(across) < 50:
+        if abs(across) < 50:
             continue
         left, right = (second, first) if across > 0 else (first, second)
         cores = (parts == left, parts == right)
@@ -338,16 +340,18 @@ def _closed(
     mm = tuple(np.multiply(cell_mm, steps))
 
     def hull_of(side: int) -> tuple[Air, Mask]:
-        """How far each cell is from a lung, and the closed lung."""
+        """How far each cell of a lung's box is from it, and the closed lung, which stays in that box."""
         lung = labels[:: steps[0], :: steps[1], :: steps[2]] == side
-        if not lung.any():
-            return np.full(lung.shape, np.inf, np.float32), lung
+        near, hull = np.full(lung.shape, np.inf, np.float32), np.zeros(lung.shape, bool)
+        box = box_of(lung)
         margin = tuple((int(np.ceil(radius_mm / size)) + 1,) * 2 for size in mm)
         reach_mm = radius_mm + max(mm)
-        distance = distance_mm(np.pad(lung, margin), mm, device, reach_mm)
-        hull = distance_mm(distance > radius_mm, mm, device, reach_mm) > radius_mm
-        within = tuple(slice(low, -high) for low, high in margin)
-        return distance[within].astype(np.float32), hull[within] | lung
+        if lung.any():
+            distance = distance_mm(np.pad(lung[box], margin), mm, device, reach_mm)
+            closed = distance_mm(distance > radius_mm, mm, device, reach_mm) > radius_mm
+            within = tuple(slice(low, -high) for low, high in margin)
+            near[box], hull[box] = distance[within], closed[within] | lung[box]
+        return near, hull
 
     near, hulls = zip(*in_threads(hull_of, (RIGHT, LEFT)), strict=True)
     coarse = np.where(hulls[0] & (~hulls[1] | (near[0] <= near[1])), RIGHT, np.where(hulls[1], LEFT, 0))
