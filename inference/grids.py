@@ -36,7 +36,7 @@ def in_threads(work: Callable[[Piece], Result], pieces: Iterable[Piece]) -> list
 
 def on(device: torch.device, values: npt.NDArray[np.generic]) -> torch.Tensor:
     """A grid on a device, for reading; on the CPU the array itself, where torch can take it as it is."""
-    if not values.flags.c_contiguous or (device.type == "cpu" and not values.flags.writeable):
+    if min(values.strides) < 0 or (device.type == "cpu" and not values.flags.writeable):
         values = np.array(values, order="C")
     with warnings.catch_warnings():  # of an array that must not be written to, which a copy on another device is not
         warnings.filterwarnings("ignore", "The given NumPy array is not writable")

@@ -63,7 +63,8 @@ def test_what_is_read_only_or_flipped_goes_onto_a_device_too() -> None:
     values = drawn((3, 4, 5), 1)
     values.flags.writeable = False
     assert np.array_equal(on(torch.device("cpu"), values).numpy(), values)
-    assert np.array_equal(on(torch.device("cpu"), values[::-1, :, ::-1]).numpy(), values[::-1, :, ::-1])
+    for part in (values[::-1, :, ::-1], values[:, 1:3, ::2], values.copy()[:1][::-1]):
+        assert np.array_equal(on(torch.device("cpu"), part).numpy(), part)
 
 
 @settings(max_examples=40, deadline=None)
