@@ -36,6 +36,7 @@ from inference.reader import ReadLimits, read
 from inference.resident import GPU_THREADS_MAX, warm
 from inference.volume import Volume
 
+_THREADS: Final = torch.get_num_threads()  # as torch finds them
 NO_GPU: Final = "not measured: no GPU"
 DEVICES: Final = ("cpu", "cuda")
 PRECISION_WINDOW: Final = (64, 64, 48)
@@ -99,7 +100,7 @@ def _stages(volume: Volume, entry: str, name: str, rounds: int) -> Row:
     warm(chain)
     before = torch.get_num_threads()
     if name == "cuda":  # as the resident reader does
-        torch.set_num_threads(min(os.cpu_count() or 1, GPU_THREADS_MAX))
+        torch.set_num_threads(min(_THREADS, GPU_THREADS_MAX))
     taken: dict[str, list[float]] = {}
     for _ in range(rounds):
         reading = read(volume, chain, ReadLimits(), timer=time.monotonic)

@@ -9,9 +9,8 @@ from typing import Final
 import numpy as np
 import numpy.typing as npt
 import scipy.ndimage as ndi
-import torch
 
-from inference.grids import in_threads
+from inference.grids import in_threads, threads
 from inference.masks import Mask, box_of
 
 _AIRWAYS_ML_MAX: Final = 100.0  # a tree that is larger has leaked into the lung
@@ -37,7 +36,7 @@ def find_airways(air: Air, inside: Mask, lung: Mask, cell_mm: Spacing, headwards
     box = box_of(inside | trachea)
     grow = partial(_grown, air[box], inside[box], trachea[box])
     ways = trachea.copy()
-    at_once = torch.get_num_threads()
+    at_once = threads()
     for first in range(0, len(_LADDER_HU), at_once):
         for grown in in_threads(grow, _LADDER_HU[first : first + at_once]):
             if grown.sum() * np.prod(cell_mm) / 1000 > _AIRWAYS_ML_MAX:

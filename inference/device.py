@@ -1,11 +1,12 @@
 """Which device computes, in which precision, and what happens when its memory is not enough: smaller pieces, then the CPU,
 never a death.
 
-The one place beside the models that knows torch devices. Half precision is float16 on CUDA and bfloat16 on a CPU that
-multiplies it in hardware: the convolutions of a 3-D RetinaNet took 2.2 times less CPU time so (one thread of a Zen 4,
-`make bench`; channels-last made no difference there). On a GPU (H200) neither makes one for a RetinaNet's window of 64 x 64
-x 48; larger windows do. The networks of the default chain take less than 0.15 s of a reading there, so that CUDA graphs (0.3
-in place of 1.1 ms a pass of the outliner's) and torch.compile have nothing to win, and are not used.
+What devices there are, only this module knows; models and whole grids (`grids.py`) are told theirs. Half precision is float16
+on CUDA and bfloat16 on a CPU that multiplies it in hardware: the convolutions of a 3-D RetinaNet took 2.2 times less CPU time
+so (one thread of a Zen 4, `make bench`; channels-last made no difference there). On a GPU (H200) neither makes one for a
+RetinaNet's window of 64 x 64 x 48; larger windows do. The networks of the default chain take less than 0.15 s of a reading
+there, so that CUDA graphs (0.3 in place of 1.1 ms a pass of the outliner's) and torch.compile have nothing to win, and are
+not used.
 """
 
 import os

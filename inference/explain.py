@@ -61,7 +61,8 @@ def tree_parts(trees: Trees, x: Numbers) -> Numbers:
     for way in _ways_of(trees):
         count = way.feature.shape[1]
         known = x[way.feature]
-        one = ((known > way.low) & (known <= way.high)).astype(np.float64)
+        up_to_high, above_low = known <= way.high, ~(known <= way.low)  # as the trees ask: what is no number goes right
+        one = ((up_to_high | (way.high == np.inf)) & (above_low | (way.low == -np.inf))).astype(np.float64)
         weights = [factorial(size) * factorial(count - 1 - size) / factorial(count) for size in range(count)]
         for place in range(count):
             sets = np.ones((1, len(one)))  # worth of all sets of the other features, by their size

@@ -7,7 +7,6 @@ for the last bits of a float. Grids are torch tensors [k, j, i]; on a CPU they a
 import warnings
 from collections.abc import Callable, Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from functools import partial
 from typing import Final, TypeVar
 
 import numpy as np
@@ -21,13 +20,19 @@ Array = npt.NDArray[np.float32]
 Piece = TypeVar("Piece")
 Result = TypeVar("Result")
 
+THREADS_MAX: Final = 16  # more take longer to start than they save
 _CELLS_A_THREAD: Final = 100_000  # smaller pieces take less time than a thread's start
 
 
+def threads() -> int:
+    """How many torch may use, at most `THREADS_MAX`."""
+    return min(torch.get_num_threads(), THREADS_MAX)
+
+
 def in_threads(work: Callable[[Piece], Result], pieces: Iterable[Piece]) -> list[Result]:
-    """The results in the order of the pieces, by as many threads as torch may use: for work that lets go of the interpreter."""
+    """The results in the order of the pieces, by `threads()` of them: for work that lets go of the interpreter."""
     todo = list(pieces)
-    count = min(torch.get_num_threads(), len(todo))
+    count = min(threads(), len(todo))
     if count < 2:
         return [work(piece) for piece in todo]
     with ThreadPoolExecutor(count) as pool:
@@ -38,7 +43,9 @@ def on(device: torch.device, values: npt.NDArray[np.generic]) -> torch.Tensor:
     """A grid on a device, for reading; on the CPU the array itself, where torch can take it as it is."""
     if min(values.strides) < 0 or (device.type == "cpu" and not values.flags.writeable):
         values = np.array(values, order="C")
-    with warnings.catch_warnings():  # of an array that must not be written to, which a copy on another device is not
+    if values.flags.writeable:
+        return torch.from_numpy(values).to(device)
+    with warnings.catch_warnings():  # what is not to be written to is copied to another device all the same
         warnings.filterwarnings("ignore", "The given NumPy array is not writable")
         return torch.from_numpy(values).to(device)
 
@@ -61,7 +68,7 @@ def _along_on_cpu(values: torch.Tensor, axis: int, sigma: float, truncate: float
     source = values.numpy()
     result = np.empty_like(source)
     across = 1 if axis == 0 else 0
-    count = max(1, min(torch.get_num_threads(), source.size // _CELLS_A_THREAD, source.shape[across]))
+    count = max(1, min(threads(), source.size // _CELLS_A_THREAD, source.shape[across]))
 
     def smooth(slab: tuple[Array, Array]) -> None:
         ndi.gaussian_filter1d(slab[0], sigma, axis=axis, output=slab[1], truncate=truncate)
@@ -109,14 +116,19 @@ def resampled(values: torch.Tensor, spacing_mm: Sequence[float], grid_mm: float)
 def distance_mm(
     seeds: npt.NDArray[np.bool_], cell_mm: Sequence[float], device: torch.device, reach_mm: float = np.inf
 ) -> npt.NDArray[np.float64]:
-    """How far the middle of each cell is from that of the nearest seed; on a GPU infinite where it is more than `reach_mm`.
+    """How far the middle of each cell is from that of the nearest seed.
 
     Args:
         seeds: [k, j, i]; some of them are.
+        reach_mm: what is farther away may be said to be still farther, which saves a GPU time.
     """
-    if device.type == "cpu":
-        return np.asarray(ndi.distance_transform_edt(~seeds, sampling=cell_mm))
-    return on_device(partial(_distance, seeds, cell_mm, reach_mm), device)
+
+    def measured(where: torch.device) -> npt.NDArray[np.float64]:
+        if where.type == "cpu":
+            return np.asarray(ndi.distance_transform_edt(~seeds, sampling=cell_mm))
+        return _distance(seeds, cell_mm, reach_mm, where)
+
+    return on_device(measured, device)
 
 
 def _distance(

@@ -160,7 +160,7 @@ class AirLungs:
         ml = np.bincount(bodies[inside[box]], minlength=count + 1) * (np.prod(cell_mm) / 1000)
         kept = np.zeros(count + 1, bool)
         places = ndi.find_objects(bodies) if count else []
-        for body in np.flatnonzero(ml >= self._lung_ml_min):
+        for body in 1 + np.flatnonzero(ml[1:] >= self._lung_ml_min):
             place = places[body - 1]
             here = bodies[place] == body
             hu = air[box][place][here]
@@ -198,7 +198,7 @@ def _cells(volume: Volume, factors: tuple[int, int, int], device: torch.device) 
         for offset in np.ndindex(*factors):
             part = tuple(slice(o, n * f, f) for o, n, f in zip(offset, slab.shape, factors, strict=True))
             slab += hu[part].clamp(-1024, 400)
-    cells /= float(np.prod(factors))
+    cells /= torch.tensor(float(np.prod(factors)), device=device)  # a GPU multiplies by the inverse of a plain number
     return cells.cpu().numpy(), smoothed(cells, (0.5, 0.6, 0.6)).cpu().numpy()
 
 
@@ -339,7 +339,7 @@ def _closed(
     steps = _steps(cell_mm)
     mm = tuple(np.multiply(cell_mm, steps))
 
-    def hull_of(side: int) -> tuple[Air, Mask]:
+    def closed_box(side: int) -> tuple[Air, Mask]:
         """How far each cell of a lung's box is from it, and the closed lung, which stays in that box."""
         lung = labels[:: steps[0], :: steps[1], :: steps[2]] == side
         near, hull = np.full(lung.shape, np.inf, np.float32), np.zeros(lung.shape, bool)
@@ -353,7 +353,7 @@ def _closed(
             near[box], hull[box] = distance[within], closed[within] | lung[box]
         return near, hull
 
-    near, hulls = zip(*in_threads(hull_of, (RIGHT, LEFT)), strict=True)
+    near, hulls = zip(*in_threads(closed_box, (RIGHT, LEFT)), strict=True)
     coarse = np.where(hulls[0] & (~hulls[1] | (near[0] <= near[1])), RIGHT, np.where(hulls[1], LEFT, 0))
     closed = _on_grid(coarse.astype(np.uint8), steps, labels.shape)
     return np.where(labels > 0, labels, closed).astype(np.uint8)

@@ -9,9 +9,8 @@ from typing import Final
 
 import numpy as np
 import numpy.typing as npt
-import torch
 
-from inference.grids import in_threads
+from inference.grids import in_threads, threads
 
 Mask = npt.NDArray[np.bool_]
 
@@ -23,7 +22,7 @@ _SLAB_MIN: Final = 4  # fewer slices take less time than a thread's start
 
 def by_slabs(work: Callable[[slice], None], length: int) -> None:
     """Do the work for all slices, several slabs of them at a time; it writes to what it is given by its caller."""
-    count = max(1, min(torch.get_num_threads(), length // _SLAB_MIN))
+    count = max(1, min(threads(), length // _SLAB_MIN))
     ends = np.linspace(0, length, count + 1).astype(int).tolist()
     in_threads(work, [slice(low, high) for low, high in pairwise(ends)])
 
@@ -31,14 +30,14 @@ def by_slabs(work: Callable[[slice], None], length: int) -> None:
 def dilated(mask: Mask, axes: Sequence[int] = _ALL, times: int = 1) -> Mask:
     """With the neighbours along `axes`, `times` times over."""
     for _ in range(times):
-        mask = _with_neighbours(mask, axes, np.logical_or, beyond=False)
+        mask = _with_neighbours(mask, axes, np.logical_or, shrinks=False)
     return mask
 
 
 def eroded(mask: Mask, axes: Sequence[int] = _ALL, times: int = 1) -> Mask:
     """What has all its neighbours along `axes`, `times` times over; beyond the grid there are none."""
     for _ in range(times):
-        mask = _with_neighbours(mask, axes, np.logical_and, beyond=True)
+        mask = _with_neighbours(mask, axes, np.logical_and, shrinks=True)
     return mask
 
 
@@ -55,8 +54,8 @@ def box_of(mask: Mask) -> tuple[slice, slice, slice]:
     return k, j, i
 
 
-def _with_neighbours(mask: Mask, axes: Sequence[int], join: np.ufunc, *, beyond: bool) -> Mask:
-    """Each cell joined with its two neighbours along each axis. `beyond`: a cell at the grid's end becomes False."""
+def _with_neighbours(mask: Mask, axes: Sequence[int], join: np.ufunc, *, shrinks: bool) -> Mask:
+    """Each cell joined with its two neighbours along each axis. `shrinks`: a cell at the grid's end becomes False."""
     result = np.empty_like(mask)
 
     def work(slab: slice) -> None:
@@ -74,7 +73,7 @@ def _with_neighbours(mask: Mask, axes: Sequence[int], join: np.ufunc, *, beyond:
             join(earlier, behind, out=earlier)
 
     by_slabs(work, len(mask))
-    if beyond:
+    if shrinks and mask.size:
         for axis in axes:
             result.swapaxes(0, axis)[[0, -1]] = False
     return result

@@ -16,7 +16,7 @@ import numpy.typing as npt
 import scipy.ndimage as ndi
 import torch
 
-from inference.device import CPU, mixed_precision, on_device
+from inference.device import CPU, mixed_precision, within_memory
 from inference.outline_patch import Array, Grid, Sizes, Three, grid_around, sample, source_box, spread
 from inference.outline_unet import ARCHITECTURES, NEIGHBOURS, grid_inputs, probabilities
 
@@ -25,7 +25,7 @@ _WIDER: Final = 1.5  # the next look, where a body reaches the grid's border
 _SIZES_RIGHT: Final = (0.6, 1.15)  # a body outside these shares of the size that was looked for is looked at again
 _ALONG_MM: Final = 6.0  # beyond three quarters of the size, how far the grid goes along the stack
 _SLICES_STEP: Final = 8  # 3-D networks halve the grid three times
-_COPIES_AT_ONCE: Final = {"cpu": 1, "cuda": 8}
+_COPIES_AT_ONCE: Final = (8, 1)  # on a GPU; fewer where its memory is not enough
 _NEAR_MM: Final = 4.0  # a part that begins farther from the point is another body
 
 Mask = npt.NDArray[np.bool_]
@@ -69,7 +69,7 @@ class BodyFinder:
 
     def __init__(self, use: Use, tensors: Mapping[str, torch.Tensor], device: torch.device) -> None:
         self._use = use
-        self._device = device
+        self._rungs = [(device, count) for count in _COPIES_AT_ONCE if device.type != "cpu"] + [(CPU, 1)]
         network = use.network()
         network.load_state_dict({name: t.float() if t.is_floating_point() else t for name, t in tensors.items()})
         self._networks = {CPU: network.eval()}
@@ -101,7 +101,7 @@ class BodyFinder:
         for _ in range(_LOOKS_MAX):
             grid = self._grid(centre, spacing_mm, size_mm)
             box = source_box(grid, hu.shape)
-            mean = on_device(partial(self._mean, hu, grid), self._device)
+            mean = within_memory(partial(self._mean, hu, grid), self._rungs)
             likelihood = spread(mean, grid, box)
             likely = likelihood >= self._use.threshold
             if hull is not None:
@@ -130,9 +130,8 @@ class BodyFinder:
             below = count // 2
         return grid_around(centre, spacing_mm, step_mm, range(-below - NEIGHBOURS, count - below + NEIGHBOURS))
 
-    def _mean(self, hu: npt.NDArray[np.int16], grid: Grid, device: torch.device) -> Array:
-        """What the network says on the grid, mean of the mirrored copies; 0 on slices that are neighbours only. A GPU is given
-        all copies at once."""
+    def _mean(self, hu: npt.NDArray[np.int16], grid: Grid, device: torch.device, at_once: int) -> Array:
+        """What the network says on the grid, mean of the mirrored copies; 0 on slices that are neighbours only."""
         if device not in self._networks:
             copy = self._use.network().eval()
             copy.load_state_dict(self._networks[CPU].state_dict())
@@ -141,8 +140,7 @@ class BodyFinder:
         offset = torch.from_numpy((grid.along_mm / grid.step_mm).astype(np.float32))[None].to(device)
         step = torch.tensor([grid.thick_mm / grid.step_mm], dtype=torch.float32, device=device)
         total = torch.zeros(values.shape[1] - 2 * NEIGHBOURS, *values.shape[2:], device=device)
-        count = _COPIES_AT_ONCE[device.type]
-        for group in (self._mirrored[at : at + count] for at in range(0, len(self._mirrored), count)):
+        for group in (self._mirrored[at : at + at_once] for at in range(0, len(self._mirrored), at_once)):
             there = [offset.flip(1).neg() if 0 in axes else offset for axes in group]
             copies = [values.flip([axis + 1 for axis in axes]) for axes in group]
             inputs = grid_inputs(torch.cat(copies), torch.cat(there), step.expand(len(group)))

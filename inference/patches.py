@@ -19,7 +19,7 @@ NEAR_MM: Final = 1.0
 WIDE_MM: Final = 3.0
 NEAR_SIZE: Final = 32
 WIDE_SIZE: Final = 24
-_BOXES_AT_ONCE: Final = 32  # of 1 to 2 million voxels each
+_BOXES_AT_ONCE: Final = 32  # of about a million voxels each, on the finest grids five
 
 Array = npt.NDArray[np.float32]
 

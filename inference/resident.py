@@ -16,7 +16,7 @@ import json
 import sys
 import time
 from pathlib import Path
-from typing import Any
+from typing import Any, Final
 
 import numpy as np
 import torch
@@ -31,7 +31,7 @@ from inference.kept import save_reading
 from inference.reader import Chain, ReadLimits, read
 from inference.volume import Volume
 
-GPU_THREADS_MAX = 8
+GPU_THREADS_MAX: Final = 8
 """Beside a GPU: of 16 the start took more time than the work (`make bench`)."""
 
 

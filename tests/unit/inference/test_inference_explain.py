@@ -53,3 +53,13 @@ def test_a_feature_that_a_score_does_not_use_has_no_part_in_it() -> None:
     score = Score(0.0, Linear(np.zeros(N), np.ones(N), np.eye(N)[2]), None, 1.0, 0.0, 0.5)
     parts = explain(score, np.ones(N)).parts
     assert np.flatnonzero(parts).tolist() == [2]
+
+
+def test_a_feature_without_a_number_goes_the_way_that_the_trees_send_it() -> None:
+    _, score = boosted(5, 6, trees=10)
+    assert score.trees is not None
+    for odd in (np.nan, np.inf, -np.inf):
+        x = np.full(N, odd)
+        leaves = score.trees.leaves(x[None])[0]
+        whole = float(score.trees.value[leaves].sum())
+        assert expected_value(score.trees) + tree_parts(score.trees, x).sum() == pytest.approx(whole, abs=1e-6)

@@ -11,7 +11,7 @@ import numpy.typing as npt
 import pytest
 import torch
 
-from inference import outline_body, outline_unet
+from inference import outline_unet
 from inference.errors import ModelRefused
 from inference.findings import MaskCrop
 from inference.lungs import Lungs
@@ -166,15 +166,19 @@ def test_a_device_without_memory_leaves_the_work_to_the_cpu(
     small = NetOutliner(in_folder(tmp_path), torch.device("meta"))
     mean = type(small._finder)._mean
 
-    def out_of_memory(self, hu, grid, device):  # type: ignore[no-untyped-def]
+    asked = []
+
+    def out_of_memory(self, hu, grid, device, at_once):  # type: ignore[no-untyped-def]
+        asked.append((device.type, at_once))
         if device.type == "meta":
             raise torch.cuda.OutOfMemoryError("none left")
-        return mean(self, hu, grid, device)
+        return mean(self, hu, grid, device, at_once)
 
     monkeypatch.setattr(type(small._finder), "_mean", out_of_memory)
     monkeypatch.setattr(torch.cuda, "empty_cache", lambda: None)
     (there,), (here,) = outlines(small, volume, spot), outlines(outliner, volume, spot)
     assert np.array_equal(whole(there), whole(here))
+    assert asked[:3] == [("meta", 8), ("meta", 1), ("cpu", 1)]
 
 
 def test_more_mirrored_copies_change_nothing_where_the_network_is_the_same_in_all(
@@ -205,11 +209,12 @@ def test_all_mirrored_copies_at_once_as_on_a_gpu_give_the_same_outlines(
     volume = lung_with(((30.0, 32.0, 33.0), 9.0), ((18.0, 40.0, 20.0), 22.0))
     spots = (spot_at((30.5, 32.8, 32.4), 9.0), spot_at((18.0, 40.0, 20.0), 10.0))
     one_by_one = outlines(outliner, volume, *spots)
-    monkeypatch.setitem(outline_body._COPIES_AT_ONCE, "cpu", 8)
     monkeypatch.setitem(outline_unet._SLICES_AT_ONCE, "cpu", 512)
-    at_once = outlines(NetOutliner(in_folder(tmp_path), CPU), volume, *spots)
-    for mask, other in zip(one_by_one, at_once, strict=True):
-        assert np.array_equal(whole(mask), whole(other))
+    other = NetOutliner(in_folder(tmp_path), CPU)
+    other._finder._rungs = [(CPU, 8)]
+    at_once = outlines(other, volume, *spots)
+    for mask, its in zip(one_by_one, at_once, strict=True):
+        assert np.array_equal(whole(mask), whole(its))
 
 
 def test_a_place_is_looked_at_once_in_a_reading_and_anew_in_another(
