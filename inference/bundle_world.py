@@ -5,7 +5,6 @@ LPS all the same; its letters "RAS" then only mean "along the axes of the world"
 turns them round once more. Nothing is interpolated here.
 """
 
-from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import permutations
 from typing import Final
@@ -15,6 +14,7 @@ import numpy.typing as npt
 import torch
 from monai.data.meta_tensor import MetaTensor
 
+from inference.masks import box_of
 from inference.volume import Volume
 
 MARGIN_MM: Final = 20.0
@@ -48,7 +48,8 @@ def image_of(volume: Volume, inside: npt.NDArray[np.generic], world: World) -> M
     Args:
         inside: [k, j, i], not zero where it matters; the image is its box and 20 mm around it.
     """
-    start, box = _box(inside, volume.spacing_mm)
+    box = box_of(inside != 0, [int(np.ceil(MARGIN_MM / mm)) for mm in volume.spacing_mm])
+    start = np.array([float(side.start) for side in box])
     affine = volume.affine.copy()
     affine[:3, 3] += affine[:3, :3] @ start
     values = volume.hu[box].transpose(2, 1, 0)
@@ -83,15 +84,3 @@ def along(
             affine[:3, 3] += affine[:3, axis] * (values.shape[axis] - 1)
             affine[:3, axis] *= -1
     return values, affine
-
-
-def _box(
-    inside: npt.NDArray[np.generic], spacing_mm: Sequence[float]
-) -> tuple[npt.NDArray[np.float64], tuple[slice, ...]]:
-    """The box of what is not zero with its margin, and the index of its first voxel."""
-    slices = []
-    for axis, mm in enumerate(spacing_mm):
-        there = np.flatnonzero(inside.any(axis=tuple(other for other in range(3) if other != axis)))
-        margin = int(np.ceil(MARGIN_MM / mm))
-        slices.append(slice(max(0, int(there[0]) - margin), min(inside.shape[axis], int(there[-1]) + 1 + margin)))
-    return np.array([float(part.start) for part in slices]), tuple(slices)

@@ -24,6 +24,7 @@ from inference.device import on_device
 from inference.findings import Algorithm
 from inference.grids import on, resampled, smoothed
 from inference.lungs import Lungs
+from inference.masks import box_of
 from inference.reader import Progress, Spot
 from inference.volume import Volume
 
@@ -88,9 +89,10 @@ class DotFilter:
 
     def _places(self, volume: Volume, lungs: Lungs, progress: Progress, device: torch.device) -> list[Spot]:
         spacing = np.array(volume.spacing_mm)
-        start, box = _box(lungs.labels > 0, spacing)
+        lung = lungs.labels > 0
+        box = box_of(lung, np.ceil(_MARGIN_MM / spacing).astype(int).tolist())
         hu = resampled(on(device, volume.hu[box]), volume.spacing_mm, 1.0).clamp(*_CLIP_HU)
-        inside = resampled(on(device, lungs.labels[box] > 0), volume.spacing_mm, 1.0)
+        inside = resampled(on(device, lung[box]), volume.spacing_mm, 1.0)
         if not (inside >= 0.5).any():
             return []  # less lung than a voxel of 1 mm
         if self._faint is not None:
@@ -98,7 +100,7 @@ class DotFilter:
         kept = strongest(self._peaks(hu, inside, self._scales_mm, progress), self._candidates_max)
         if self._faint is not None:
             kept += self._faint_peaks(hu, inside, self._faint, kept, progress)
-        middle = start + (np.array(volume.hu[box].shape) - 1) / 2
+        middle = np.array([(side.start + side.stop - 1) / 2 for side in box])
         spots: list[Spot] = []
         for peak in kept:
             k, j, i = (float(at) for at in middle + peak.place_mm / spacing)
@@ -165,19 +167,6 @@ class DotDetector:
 
 def _grid_of(scale_mm: float) -> float:
     return next(grid for least, grid in reversed(_GRIDS_MM) if scale_mm >= least)
-
-
-def _box(
-    mask: npt.NDArray[np.bool_], spacing_mm: npt.NDArray[np.float64]
-) -> tuple[npt.NDArray[np.int64], tuple[slice, ...]]:
-    """The box of a mask with a margin, and the index of its first voxel."""
-    low, high = [], []
-    for axis, mm in enumerate(spacing_mm):
-        there = np.flatnonzero(mask.any(axis=tuple(other for other in range(3) if other != axis)))
-        margin = int(np.ceil(_MARGIN_MM / mm))
-        low.append(max(0, int(there[0]) - margin))
-        high.append(min(mask.shape[axis], int(there[-1]) + 1 + margin))
-    return np.array(low), tuple(slice(a, b) for a, b in zip(low, high, strict=True))
 
 
 def without_walls(hu: torch.Tensor, inside: torch.Tensor) -> torch.Tensor:

@@ -15,7 +15,7 @@ import scipy.ndimage as ndi
 import torch
 
 from config.catalogue import Entry
-from inference.airways import find_airways
+from inference.airways import Air, Spacing, find_airways
 from inference.device import CPU, on_device
 from inference.errors import LungBase, LungsCut, LungsMayComplete, NoLung
 from inference.findings import Algorithm, Reason
@@ -49,9 +49,6 @@ _CELLS_AT_ONCE: Final = 32  # slices of cells: bounds what is copied of a volume
 _NECKS_MM: Final = (0.0, 2.0, 4.0, 6.0, 9.0, 12.0, 15.0)  # lungs that touch come apart where so much is taken off them
 _AXIAL_MIN: Final = 0.8  # of the patient's left that lies in the slices' plane
 _SLICE: Final = ndi.generate_binary_structure(3, 1) & np.array([False, True, False])[:, None, None]
-
-Air = npt.NDArray[np.float32]
-Spacing = tuple[float, float, float]
 
 
 @dataclass(frozen=True, eq=False)

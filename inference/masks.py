@@ -46,11 +46,15 @@ def opened(mask: Mask, axes: Sequence[int] = _ALL) -> Mask:
     return dilated(eroded(mask, axes), axes)
 
 
-def box_of(mask: Mask) -> tuple[slice, slice, slice]:
-    """The smallest box that holds all of a mask; empty where that is."""
+def box_of(mask: Mask, margin: Sequence[int] = (0, 0, 0)) -> tuple[slice, slice, slice]:
+    """The smallest box that holds all of a mask, wider by so many cells to either side as far as the grid goes; empty where the
+    mask is."""
     flat = np.asarray(mask.any(axis=0))
     sides = [np.flatnonzero(some) for some in (mask.any(axis=(1, 2)), flat.any(axis=1), flat.any(axis=0))]
-    k, j, i = (slice(int(side[0]), int(side[-1]) + 1) if side.size else slice(0, 0) for side in sides)
+    k, j, i = (
+        slice(max(0, int(side[0]) - more), min(length, int(side[-1]) + 1 + more)) if side.size else slice(0, 0)
+        for side, more, length in zip(sides, margin, mask.shape, strict=True)
+    )
     return k, j, i
 
 

@@ -80,9 +80,7 @@ def _near(bone: Mask, where: Mask, mm: tuple[float, float, float], reach_mm: flo
     """What lies so near to bone, within the box of `where`."""
     near = np.zeros(bone.shape, bool)
     if where.any():
-        box = box_of(where)
-        margin = [int(np.ceil(reach_mm / size)) for size in mm]
-        wide = tuple(slice(max(0, side.start - more), side.stop + more) for side, more in zip(box, margin, strict=True))
+        wide = box_of(where, [int(np.ceil(reach_mm / size)) for size in mm])
         if bone[wide].any():
             near[wide] = distance_mm(bone[wide], mm, device, reach_mm + max(mm)) <= reach_mm
     return near

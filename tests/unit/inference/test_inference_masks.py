@@ -42,6 +42,12 @@ def test_a_box_holds_all_of_a_mask_and_no_more(mask: np.ndarray) -> None:
     assert mask[box].sum() == mask.sum()
     if mask.any():
         assert box == ndi.find_objects(mask.astype(int))[0]
+        wide = box_of(mask, (1, 2, 20))
+        assert all(
+            0 <= w.start <= b.start <= b.stop <= w.stop <= n for w, b, n in zip(wide, box, mask.shape, strict=True)
+        )
+        assert wide[0].start == max(0, box[0].start - 1)
+        assert wide[2] == slice(0, mask.shape[2])
 
 
 def test_slabs_are_all_slices_once() -> None:
